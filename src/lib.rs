@@ -51,3 +51,5 @@
 //! A file imports only from lower floors or its own folder; `tests/tidy.rs` keeps it.
 
 pub mod row;
+
+pub mod config;
