@@ -53,3 +53,5 @@
 pub mod row;
 
 pub mod config;
+
+pub mod store;

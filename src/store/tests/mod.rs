@@ -1,0 +1,7 @@
+//! Tests of the store at its border, over both engines.
+
+mod faults;
+mod home;
+mod random;
+mod speed;
+mod suite;
