@@ -55,3 +55,4 @@ pub mod row;
 pub mod config;
 
 pub mod store;
+pub mod target;
