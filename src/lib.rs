@@ -56,3 +56,5 @@ pub mod config;
 
 pub mod store;
 pub mod target;
+
+pub mod catalog;

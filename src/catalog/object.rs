@@ -1,0 +1,283 @@
+//! What a catalog holds: secrets, connections, sources, tables and views.
+
+use serde::{Deserialize, Serialize};
+
+use crate::row::ObjectId;
+use crate::row::schema::Schema;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Object {
+    Secret(Secret),
+    Connection(Connection),
+    Source(Source),
+    Table(Table),
+    View(View),
+}
+
+/// A value that is looked up when it is used and never printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    pub id: ObjectId,
+    pub name: String,
+    pub from: SecretFrom,
+}
+
+/// Where a secret's value comes from; only `As` holds the value itself, which no printer shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecretFrom {
+    Env(String),
+    File(String),
+    As(String),
+}
+
+/// A server or file that sources read from and wide tables are written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    pub id: ObjectId,
+    pub name: String,
+    pub kind: ConnectionKind,
+    pub options: ConnectionOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectionKind {
+    Mysql,
+    Tidb,
+    Sqlite,
+    /// The built-in shop, for the demo and for tests.
+    Generator,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionOptions {
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub user: Option<String>,
+    /// The secret that holds it.
+    pub password: Option<ObjectId>,
+    pub ssl_mode: Option<SslMode>,
+    /// Where snapshots are read, if not from `host`.
+    pub snapshot_host: Option<String>,
+    /// The SQLite file.
+    pub path: Option<String>,
+    /// The generated shop's random seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Transactions of the generated shop that happened before it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<u64>,
+    /// Transactions a second of the generated shop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+}
+
+/// How much of the server's certificate is checked, in MySQL's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SslMode {
+    Disabled,
+    Required,
+    VerifyCa,
+    VerifyIdentity,
+}
+
+/// The followed tables of a connection; each table is an object of its own that names its source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub id: ObjectId,
+    pub name: String,
+    pub connection: ObjectId,
+    /// `[database, table]` or `[database, "*"]`, as declared; empty: every table the connection shows.
+    pub tables: Vec<[String; 2]>,
+    /// `[database, table, column]`, as declared.
+    pub exclude_columns: Vec<[String; 3]>,
+}
+
+/// Rows kept by the server: a table followed upstream, or a local one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    pub id: ObjectId,
+    /// `connection, database, table` of a followed table; the one name of a local table.
+    pub name: Vec<String>,
+    /// `None`: a local table.
+    pub source: Option<ObjectId>,
+    pub schema: Schema,
+    /// Every column of a followed table in the upstream's order, also those that are not followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layout: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    pub id: ObjectId,
+    pub name: String,
+    pub materialized: bool,
+    /// As typed, from the first to the last word of the query.
+    pub query_text: String,
+    pub schema: Schema,
+    /// The columns of `PRIMARY KEY (…)`.
+    pub declared_key: Option<Vec<String>>,
+    pub into: Option<WideTable>,
+    pub options: ViewOptions,
+    pub comment: Option<String>,
+    /// The relations its query reads, plain views included.
+    pub depends_on: Vec<ObjectId>,
+    pub plan_hash: u64,
+    pub semantics_version: u32,
+    /// Of date functions; fixed when the view is created.
+    pub time_zone: String,
+}
+
+/// Where a view is flushed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WideTable {
+    pub connection: ObjectId,
+    /// `[database, table]`; SQLite: `[table]`.
+    pub table: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewOptions {
+    /// `EXISTING ROWS RECONCILE`: a wide table that has rows is brought right instead of being refused.
+    pub reconcile: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    Secret,
+    Connection,
+    Source,
+    Table,
+    View,
+    MaterializedView,
+}
+
+impl Object {
+    pub fn id(&self) -> ObjectId {
+        match self {
+            Object::Secret(o) => o.id,
+            Object::Connection(o) => o.id,
+            Object::Source(o) => o.id,
+            Object::Table(o) => o.id,
+            Object::View(o) => o.id,
+        }
+    }
+
+    /// One part, or three for a followed table.
+    pub fn parts(&self) -> &[String] {
+        match self {
+            Object::Secret(o) => std::slice::from_ref(&o.name),
+            Object::Connection(o) => std::slice::from_ref(&o.name),
+            Object::Source(o) => std::slice::from_ref(&o.name),
+            Object::Table(o) => &o.name,
+            Object::View(o) => std::slice::from_ref(&o.name),
+        }
+    }
+
+    /// The parts with dots between.
+    pub fn name(&self) -> String {
+        self.parts().join(".")
+    }
+
+    pub fn kind(&self) -> ObjectKind {
+        match self {
+            Object::Secret(_) => ObjectKind::Secret,
+            Object::Connection(_) => ObjectKind::Connection,
+            Object::Source(_) => ObjectKind::Source,
+            Object::Table(_) => ObjectKind::Table,
+            Object::View(View { materialized: false, .. }) => ObjectKind::View,
+            Object::View(View { materialized: true, .. }) => ObjectKind::MaterializedView,
+        }
+    }
+
+    /// The objects that must be there for this one, each once.
+    pub fn needs(&self) -> Vec<ObjectId> {
+        match self {
+            Object::Secret(_) => vec![],
+            Object::Connection(connection) => connection.options.password.into_iter().collect(),
+            Object::Source(source) => vec![source.connection],
+            Object::Table(table) => table.source.into_iter().collect(),
+            Object::View(view) => {
+                let into = view.into.iter().map(|into| into.connection);
+                view.depends_on.iter().copied().chain(into).collect()
+            }
+        }
+    }
+}
+
+impl Table {
+    pub fn is_local(&self) -> bool {
+        self.source.is_none()
+    }
+}
+
+impl ConnectionKind {
+    pub const ALL: [ConnectionKind; 4] =
+        [ConnectionKind::Mysql, ConnectionKind::Tidb, ConnectionKind::Sqlite, ConnectionKind::Generator];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            ConnectionKind::Mysql => "MYSQL",
+            ConnectionKind::Tidb => "TIDB",
+            ConnectionKind::Sqlite => "SQLITE",
+            ConnectionKind::Generator => "GENERATOR",
+        }
+    }
+
+    /// How many parts the name of a wide table has after the connection's.
+    pub fn table_parts(self) -> usize {
+        if self == ConnectionKind::Sqlite { 1 } else { 2 }
+    }
+}
+
+impl SslMode {
+    pub const ALL: [SslMode; 4] = [SslMode::Disabled, SslMode::Required, SslMode::VerifyCa, SslMode::VerifyIdentity];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            SslMode::Disabled => "disabled",
+            SslMode::Required => "required",
+            SslMode::VerifyCa => "verify_ca",
+            SslMode::VerifyIdentity => "verify_identity",
+        }
+    }
+}
+
+impl ObjectKind {
+    pub const ALL: [ObjectKind; 6] = [
+        ObjectKind::Secret,
+        ObjectKind::Connection,
+        ObjectKind::Source,
+        ObjectKind::Table,
+        ObjectKind::View,
+        ObjectKind::MaterializedView,
+    ];
+
+    /// As written after CREATE and DROP.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            ObjectKind::Secret => &["SECRET"],
+            ObjectKind::Connection => &["CONNECTION"],
+            ObjectKind::Source => &["SOURCE"],
+            ObjectKind::Table => &["TABLE"],
+            ObjectKind::View => &["VIEW"],
+            ObjectKind::MaterializedView => &["MATERIALIZED", "VIEW"],
+        }
+    }
+}
+
+/// In lower case, for messages.
+impl std::fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words().join(" ").to_lowercase())
+    }
+}
+
+impl std::fmt::Debug for SecretFrom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SecretFrom::Env(name) => write!(f, "Env({name})"),
+            SecretFrom::File(path) => write!(f, "File({path})"),
+            SecretFrom::As(_) => f.write_str("As(…)"),
+        }
+    }
+}
