@@ -58,3 +58,4 @@ pub mod store;
 pub mod target;
 
 pub mod catalog;
+pub mod sources;

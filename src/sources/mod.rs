@@ -1,0 +1,137 @@
+//! The contract of a source: whole transactions as handles, at positions only it can read.
+//!
+//! A source is a task that reads one changelog and sends [`Event`]s. What each side may rely on:
+//! - a [`Transaction`] is sent only when it has committed upstream, whole, in commit order (checked: the position is
+//!   the one *after* it);
+//! - its changes are in memory when small and staged in the store when large (`store::Changes`): never a list of
+//!   unknown length;
+//! - after a restart the source is started at the position of the last tick and sends nothing the store already has;
+//! - a table that a view needs is read once ([`Command::Follow`]), into a generation of the store, at one point of the
+//!   changelog for all tables of the command; until the generation is installed by a transaction
+//!   ([`Transaction::installs`]), changes of the table are kept by the source and come with that transaction;
+//! - a transient fault (the link, the server) is retried inside with back-off and never moves a position;
+//! - what cannot be retried is [`Event::Stopped`] with a code, a position and a remedy: no gap, no skip, no guess.
+//!
+//! Back-pressure is the bounded channel of events; a source that waits there holds its position.
+
+pub mod generator;
+pub mod mysql;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::row::schema::Schema;
+use crate::row::{ObjectId, Position};
+use crate::store::{Changes, Store};
+
+/// A running changelog reader.
+#[async_trait]
+pub trait Source: Send {
+    /// Runs until the command channel closes (clean stop) or the source cannot go on (after `Event::Stopped`).
+    async fn run(self: Box<Self>, start: Start, link: Link);
+}
+
+/// Where and with what a source begins.
+pub struct Start {
+    /// The position of the last tick; `None`: the source has never been read.
+    pub position: Option<Position>,
+    /// Tables whose generation is installed: their changes after `position` are wanted.
+    pub tables: Vec<FollowedTable>,
+}
+
+/// What ties a source to the rest.
+pub struct Link {
+    pub store: Arc<Store>,
+    pub events: mpsc::Sender<(ObjectId, Event)>,
+    pub commands: mpsc::Receiver<Command>,
+    /// The source's own id, sent with every event.
+    pub id: ObjectId,
+}
+
+/// A table that a source follows, under the store's id.
+#[derive(Clone, Debug)]
+pub struct FollowedTable {
+    pub id: ObjectId,
+    pub database: String,
+    pub name: String,
+    /// The columns that are followed; excluded ones are not in it.
+    pub schema: Schema,
+    /// As in [`UpstreamTable::layout`], kept from there.
+    pub layout: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Read these tables and follow them from then on.
+    Follow(Vec<FollowedTable>),
+    /// No view needs these tables any more.
+    Forget(Vec<ObjectId>),
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Transaction(Transaction),
+    /// Rows read so far of a table being loaded; `rows_expected` is the server's estimate.
+    Loading {
+        table: ObjectId,
+        rows: u64,
+        rows_expected: Option<u64>,
+    },
+    /// The link is down and being retried: for SHOW SOURCES.
+    Waiting {
+        reason: String,
+    },
+    /// The link is up (again).
+    Running,
+    /// The source cannot go on by itself.
+    Stopped(Stop),
+}
+
+/// One committed source transaction.
+#[derive(Debug)]
+pub struct Transaction {
+    /// The position after it.
+    pub position: Position,
+    /// When it committed upstream, milliseconds since the epoch by the source's clock: a label for lag, never an order.
+    pub committed_ms: Option<u64>,
+    /// Generations that become the tables' rows with this transaction, before its changes apply.
+    pub installs: Vec<(ObjectId, u64)>,
+    pub changes: Changes,
+}
+
+/// Why a source stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// A stable word: `SOURCE_GONE`, `SOURCE_DIVERGED`, `ROW_IMAGE_PARTIAL`, `SCHEMA_CHANGED`, `CHECKSUM`, …
+    pub code: &'static str,
+    pub message: String,
+    pub position: Option<Position>,
+    /// What a person can do about it.
+    pub remedy: String,
+}
+
+/// One line of `tidemill check` and VALIDATE CONNECTION.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub setting: String,
+    pub have: String,
+    pub need: String,
+    pub ok: bool,
+    /// A statement to paste where `ok` is false.
+    pub remedy: Option<String>,
+}
+
+/// A table that an upstream shows, with the columns that cannot be read named and why.
+#[derive(Clone, Debug)]
+pub struct UpstreamTable {
+    pub database: String,
+    pub name: String,
+    pub schema: Schema,
+    /// Every column in the upstream's order, also those that are not followed: a changelog may tell columns by
+    /// position.
+    pub layout: Vec<String>,
+    /// Column and reason; such a column must be excluded before the table can be followed.
+    pub unsupported: Vec<(String, String)>,
+}
