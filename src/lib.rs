@@ -59,3 +59,5 @@ pub mod target;
 
 pub mod catalog;
 pub mod sources;
+
+pub mod plan;

@@ -1,0 +1,165 @@
+//! SHOW CREATE: an object as a statement that makes it again as it is.
+//!
+//! What a statement cannot say is a comment line before it: the value of a secret, the upstream of a followed table.
+
+use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
+
+use crate::catalog::Catalog;
+use crate::catalog::object::{Connection, Object, Secret, SecretFrom, Source, Table, View};
+use crate::plan::parse::is_refused_in_columns;
+use crate::row::ObjectId;
+use crate::row::schema::{Column, Schema};
+
+/// The statement, without a semicolon.
+pub fn create(catalog: &Catalog, object: &Object) -> String {
+    match object {
+        Object::Secret(secret) => create_secret(secret),
+        Object::Connection(connection) => create_connection(catalog, connection),
+        Object::Source(source) => create_source(catalog, source),
+        Object::Table(table) => create_table(catalog, table),
+        Object::View(view) => create_view(catalog, view),
+    }
+}
+
+/// A name as it can be typed: in backticks unless it is a plain word that is no keyword.
+pub fn identifier(name: &str) -> String {
+    let mut chars = name.chars();
+    let plain = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !is_reserved(&name.to_ascii_uppercase());
+    if plain { name.to_string() } else { format!("`{}`", name.replace('`', "``")) }
+}
+
+/// Words of queries, and those that begin something else than a column in CREATE TABLE or a name after CREATE.
+fn is_reserved(word: &str) -> bool {
+    const OURS: &[&str] = &["IF", "PRIMARY", "NOT", "NULL", "AS", "TO", "INTO", "TABLE"];
+    let in_queries = ALL_KEYWORDS.binary_search(&word).is_ok_and(|at| {
+        let keyword = &ALL_KEYWORDS_INDEX[at];
+        RESERVED_FOR_TABLE_ALIAS.contains(keyword) || RESERVED_FOR_COLUMN_ALIAS.contains(keyword)
+    });
+    in_queries || OURS.contains(&word) || is_refused_in_columns(word)
+}
+
+/// A text as a literal.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', "''"))
+}
+
+fn names(parts: &[String]) -> String {
+    let part = |part: &String| if part == "*" { part.clone() } else { identifier(part) };
+    parts.iter().map(part).collect::<Vec<_>>().join(".")
+}
+
+fn create_secret(secret: &Secret) -> String {
+    let name = identifier(&secret.name);
+    match &secret.from {
+        SecretFrom::Env(variable) => format!("CREATE SECRET {name} FROM ENV {}", literal(variable)),
+        SecretFrom::File(path) => format!("CREATE SECRET {name} FROM FILE {}", literal(path)),
+        SecretFrom::As(_) => {
+            commented(&format!("the value is not shown; give it again in its place:\nCREATE SECRET {name} AS '…'"))
+        }
+    }
+}
+
+fn create_connection(catalog: &Catalog, connection: &Connection) -> String {
+    let given = &connection.options;
+    let text = |value: &Option<String>| value.as_deref().map(literal);
+    let options = [
+        ("HOST", text(&given.host)),
+        ("PORT", given.port.map(|port| port.to_string())),
+        ("USER", text(&given.user)),
+        ("PASSWORD SECRET", given.password.map(|secret| name_of(catalog, secret))),
+        ("SSL MODE", given.ssl_mode.map(|mode| literal(mode.word()))),
+        ("SNAPSHOT HOST", text(&given.snapshot_host)),
+        ("PATH", text(&given.path)),
+        ("SEED", given.seed.map(|seed| seed.to_string())),
+        ("HISTORY", given.history.map(|history| history.to_string())),
+        ("RATE", given.rate.map(|rate| rate.to_string())),
+    ];
+    let options: Vec<_> = options.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect();
+    let mut out = format!("CREATE CONNECTION {} TO {}", identifier(&connection.name), connection.kind.word());
+    if !options.is_empty() {
+        out += &format!(" ({})", options.join(", "));
+    }
+    out
+}
+
+fn create_source(catalog: &Catalog, source: &Source) -> String {
+    let connection = name_of(catalog, source.connection);
+    let mut out = format!("CREATE SOURCE {} FROM CONNECTION {connection}", identifier(&source.name));
+    let mut clause = |word: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            out += &format!("\n  {word} ({})", items.join(", "));
+        }
+    };
+    clause("TABLES", source.tables.iter().map(|table| names(table)).collect());
+    clause("EXCLUDE COLUMNS", source.exclude_columns.iter().map(|column| names(column)).collect());
+    out
+}
+
+fn create_table(catalog: &Catalog, table: &Table) -> String {
+    let mut out = String::new();
+    if let Some(source) = table.source {
+        let upstream = names(&table.name);
+        let source = name_of(catalog, source);
+        out = commented(&format!("{upstream}, followed by source {source}, as a local table:")) + "\n";
+    }
+    let name = table.name.last().expect("a table's name has a part");
+    let mut elements: Vec<String> = table.schema.columns.iter().map(column).collect();
+    elements.extend(key_clause(&table.schema));
+    out + &format!("CREATE TABLE {} (\n  {}\n)", identifier(name), elements.join(",\n  "))
+}
+
+/// Every line behind dashes, whatever the names in it hold.
+fn commented(text: &str) -> String {
+    text.split(['\n', '\r']).map(|line| format!("-- {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn column(column: &Column) -> String {
+    let mut out = format!("{} {}", identifier(&column.name), column.sql_type);
+    if let Some(collation) = &column.collation {
+        out += &format!(" COLLATE {}", identifier(collation));
+    }
+    if !column.nullable {
+        out += " NOT NULL";
+    }
+    if let Some(comment) = &column.comment {
+        out += &format!(" COMMENT {}", literal(comment));
+    }
+    out
+}
+
+fn key_clause(schema: &Schema) -> Option<String> {
+    let key: Vec<_> = schema.key.as_ref()?.iter().map(|&k| identifier(&schema.columns[k].name)).collect();
+    (!key.is_empty()).then(|| format!("PRIMARY KEY ({})", key.join(", ")))
+}
+
+fn create_view(catalog: &Catalog, view: &View) -> String {
+    let kind = if view.materialized { "MATERIALIZED VIEW" } else { "VIEW" };
+    let mut out = format!("CREATE {kind} {}", identifier(&view.name));
+    if let Some(key) = &view.declared_key {
+        let key: Vec<_> = key.iter().map(|column| identifier(column)).collect();
+        out += &format!(" (PRIMARY KEY ({}))", key.join(", "));
+    }
+    if let Some(comment) = &view.comment {
+        out += &format!("\n  COMMENT {}", literal(comment));
+    }
+    if let Some(into) = &view.into {
+        out += &format!("\n  INTO {}.{}", name_of(catalog, into.connection), names(&into.table));
+        if view.options.reconcile {
+            out += " EXISTING ROWS RECONCILE";
+        }
+    }
+    if view.materialized {
+        out += &format!("\n  WITH (time_zone = {})", literal(&view.time_zone));
+    }
+    out + &format!("\nAS {}", view.query_text)
+}
+
+fn name_of(catalog: &Catalog, id: ObjectId) -> String {
+    let object = catalog.get(id).unwrap_or_else(|| panic!("object {id} is needed and not in the catalog"));
+    names(object.parts())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! The statements a user can send, as the parser gives them.
+
+use sqlparser::ast;
+
+pub use crate::catalog::object::{ConnectionKind, ObjectKind, SecretFrom};
+use crate::row::schema::Schema;
+
+/// One statement. Names are as typed; `catalog` and `plan` resolve them.
+#[derive(Clone, Debug)]
+pub enum Statement {
+    CreateSecret {
+        name: Name,
+        if_not_exists: bool,
+        from: SecretFrom,
+    },
+    CreateConnection {
+        name: Name,
+        if_not_exists: bool,
+        to: ConnectionKind,
+        options: Vec<ConnectionOption>,
+    },
+    ValidateConnection {
+        name: Name,
+    },
+    CreateSource(CreateSource),
+    CreateTable {
+        name: Name,
+        if_not_exists: bool,
+        schema: Schema,
+    },
+    CreateView(CreateView),
+    Drop {
+        kind: ObjectKind,
+        name: Name,
+        if_exists: bool,
+        cascade: bool,
+        target: DropTarget,
+    },
+    Insert(Box<Insert>),
+    Update(Box<Update>),
+    Delete {
+        table: Name,
+        predicate: Option<ast::Expr>,
+    },
+    Select(Box<ast::Query>),
+    Explain(Box<Explain>),
+    Show(Show),
+    Subscribe {
+        name: Name,
+        snapshot: bool,
+    },
+    KillJob {
+        job: u64,
+    },
+    /// `SET name = value`: accepted for clients that send it; unknown names give a notice.
+    Set {
+        name: String,
+        value: String,
+    },
+    Begin,
+    Commit,
+    Rollback,
+}
+
+/// A name of one to three parts, with the byte offset of its first part in the statement's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    pub parts: Vec<String>,
+    pub at: usize,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.parts.join("."))
+    }
+}
+
+/// `HOST 'db'`, `PORT 3306`, `PASSWORD SECRET name`: the option's name in upper case with single spaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionOption {
+    pub name: String,
+    pub value: OptionValue,
+    pub at: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OptionValue {
+    Text(String),
+    Number(u64),
+    Secret(Name),
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateSource {
+    pub name: Name,
+    pub if_not_exists: bool,
+    pub connection: Name,
+    /// `database.table` or `database.*`; empty: every table the connection shows.
+    pub tables: Vec<Name>,
+    /// `database.table.column`.
+    pub exclude_columns: Vec<Name>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateView {
+    pub name: Name,
+    pub materialized: bool,
+    pub if_not_exists: bool,
+    pub or_replace: bool,
+    /// The declared `PRIMARY KEY (…)`.
+    pub key: Option<Vec<String>>,
+    pub comment: Option<String>,
+    /// `INTO connection.database.table` (`connection.table` for SQLite).
+    pub into: Option<Name>,
+    /// `WITH (name = value, …)`.
+    pub options: Vec<(String, OptionValue)>,
+    pub query: Box<ast::Query>,
+    /// The query's text as typed, from which the view is planned again after a restart.
+    pub query_text: String,
+    /// Where `query_text` begins in the statement.
+    pub query_at: usize,
+}
+
+/// What becomes of the wide table when its view is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DropTarget {
+    #[default]
+    Keep,
+    Drop,
+}
+
+#[derive(Clone, Debug)]
+pub struct Insert {
+    pub table: Name,
+    pub columns: Vec<Name>,
+    /// VALUES or a query.
+    pub query: ast::Query,
+}
+
+#[derive(Clone, Debug)]
+pub struct Update {
+    pub table: Name,
+    pub assignments: Vec<(Name, ast::Expr)>,
+    pub predicate: Option<ast::Expr>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Explain {
+    Query(Box<ast::Query>),
+    /// `EXPLAIN MATERIALIZED VIEW name`.
+    View(Name),
+    /// `EXPLAIN CREATE MATERIALIZED VIEW …`.
+    Create(Box<CreateView>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    Secrets,
+    Connections,
+    Sources,
+    Tables {
+        from_connection: Option<Name>,
+    },
+    Views,
+    MaterializedViews,
+    Jobs,
+    Create {
+        kind: ObjectKind,
+        name: Name,
+    },
+    /// `SHOW COLUMNS FROM t`, `DESCRIBE t`.
+    Columns {
+        name: Name,
+    },
+    /// `SHOW TARGET DDL FOR view`.
+    TargetDdl {
+        name: Name,
+    },
+    /// `SHOW name`: a session setting.
+    Setting(String),
+}
