@@ -60,4 +60,5 @@ pub mod target;
 pub mod catalog;
 pub mod sources;
 
+pub mod clock;
 pub mod plan;
