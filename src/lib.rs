@@ -62,3 +62,5 @@ pub mod sources;
 
 pub mod clock;
 pub mod plan;
+
+pub mod dataflow;
