@@ -64,3 +64,5 @@ pub mod clock;
 pub mod plan;
 
 pub mod dataflow;
+
+pub mod sinks;

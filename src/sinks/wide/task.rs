@@ -1,0 +1,680 @@
+//! The task of one target: hold the fence, bring tables right, flush all of them together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::dataflow::Batch;
+use crate::row::{ObjectId, Ts};
+use crate::sinks::wide::changes::Net;
+use crate::sinks::wide::layout::Layout;
+use crate::sinks::wide::load::Load;
+use crate::sinks::wide::write::{Writer, copies};
+use crate::sinks::wide::{inspect, pending};
+use crate::sinks::{Reader, SinkCommand, SinkEvent, SinkView};
+use crate::target::error::TargetError;
+use crate::target::ledger::{Ledger, LedgerRow, Point, SEMANTICS_VERSION, State};
+use crate::target::{Target, TargetOptions, connect, dialect};
+
+/// Changes of one view that wait for the target; beyond, they are dropped and the view is loaded by diff.
+const PENDING_BYTES_MAX: usize = 256 << 20;
+/// Less than this is not worth folding.
+const FOLD_BYTES_MIN: usize = 16 << 20;
+/// An idle target's ledger moves at least this often.
+const HEARTBEAT_FLUSH_MS: u64 = 5_000;
+const BACK_OFF_MS_MIN: u64 = 100;
+const BACK_OFF_MS_MAX: u64 = 5_000;
+/// A held view is tried again after this long.
+const HELD_RETRY: Duration = Duration::from_secs(5);
+
+pub struct Task {
+    options: TargetOptions,
+    reader: Reader,
+    events: mpsc::UnboundedSender<(ObjectId, SinkEvent)>,
+    complete: watch::Receiver<Ts>,
+    ledger: Ledger,
+    views: BTreeMap<ObjectId, View>,
+    removals: Vec<Removal>,
+    /// A flush whose COMMIT may or may not have happened.
+    in_doubt: Option<Flush>,
+    flushed_at: Option<Instant>,
+    failures: u32,
+}
+
+struct View {
+    spec: SinkView,
+    phase: Phase,
+    /// The changes after the ledger's point can still be had; once a view fell back it is loaded by diff.
+    resumes: bool,
+    /// The table holds the view at this point.
+    at: Ts,
+    generation: u64,
+    changes: Option<mpsc::UnboundedReceiver<Batch>>,
+    /// All changes through this point have come.
+    through: Ts,
+    pending: VecDeque<Batch>,
+    pending_bytes: usize,
+    /// What the pending changes came to when they were last folded.
+    folded_bytes: usize,
+    /// Why the table does not move, and when it is tried again.
+    held: Option<(String, Instant)>,
+}
+
+enum Phase {
+    New,
+    /// Being filled, a chunk a round, so that the other views move in between.
+    Loading(Mutex<Box<Loading>>),
+    /// Filled; live with its first flush.
+    Filled(Table),
+    /// Flushed under the name it was filled under; to be renamed.
+    Flipping(Table),
+    Live(Table),
+}
+
+/// A load under way, and the changes after it.
+struct Loading {
+    load: Load,
+    at: Ts,
+    changes: mpsc::UnboundedReceiver<Batch>,
+}
+
+/// A table as it is written to now: under the view's name, or under the one it is filled under.
+#[derive(Clone)]
+struct Table {
+    name: Vec<String>,
+    layout: Layout,
+}
+
+struct Removal {
+    view: SinkView,
+    drop_table: bool,
+    done: oneshot::Sender<Result<(), String>>,
+}
+
+#[derive(Clone)]
+struct Flush {
+    ts: Ts,
+    views: Vec<ObjectId>,
+}
+
+impl Task {
+    pub fn new(options: TargetOptions, reader: Reader, events: mpsc::UnboundedSender<(ObjectId, SinkEvent)>) -> Task {
+        let (complete, ledger) = (reader.complete(), Ledger::new(&options.name, &options.owner));
+        Task {
+            options,
+            reader,
+            events,
+            complete,
+            ledger,
+            views: BTreeMap::new(),
+            removals: Vec::new(),
+            in_doubt: None,
+            flushed_at: None,
+            failures: 0,
+        }
+    }
+
+    pub async fn run(mut self, mut commands: mpsc::Receiver<SinkCommand>) {
+        let mut target = None;
+        loop {
+            let wait = match self.step(&mut target).await {
+                Ok(()) => {
+                    self.failures = 0;
+                    let loading = self.views.values().any(|view| matches!(view.phase, Phase::Loading(_)));
+                    Duration::from_millis(if loading { 0 } else { HEARTBEAT_FLUSH_MS / 5 })
+                }
+                Err(TargetError::Fenced(by)) => {
+                    self.tell(ObjectId(0), SinkEvent::Fenced { by });
+                    return;
+                }
+                Err(error) => {
+                    let stays = matches!(error, TargetError::Retry(_) | TargetError::Refused(_));
+                    let rolled_back = match &mut target {
+                        Some(link) if stays => link.rollback().await.is_ok(),
+                        _ => false,
+                    };
+                    if !rolled_back {
+                        target = None;
+                    }
+                    self.tell(ObjectId(0), SinkEvent::Waiting { reason: error.to_string() });
+                    for removal in self.removals.drain(..) {
+                        // Fails only when nobody waits for the answer any more.
+                        let _ = removal.done.send(Err(error.to_string()));
+                    }
+                    self.back_off()
+                }
+            };
+            let failed = self.failures > 0;
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.take(command),
+                    None => return,
+                },
+                moved = self.complete.changed(), if !failed => if moved.is_err() { return },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One round: everything that can be done now.
+    async fn step(&mut self, link: &mut Option<Box<dyn Target>>) -> Result<(), TargetError> {
+        if link.is_none() {
+            if self.views.is_empty() && self.removals.is_empty() {
+                return Ok(());
+            }
+            let mut target = connect(&self.options).await?;
+            let committed = self.ledger.hold(target.as_mut()).await?;
+            if let Some(flush) = self.in_doubt.take()
+                && committed
+            {
+                self.committed(&flush);
+            }
+            *link = Some(target);
+        }
+        let target = link.as_mut().expect("it was just made").as_mut();
+        while let Some(removal) = self.removals.pop() {
+            let removed = self.remove(target, &removal).await;
+            // Fails only when nobody waits for the answer any more.
+            let _ = removal.done.send(removed.as_ref().map_err(|e| e.to_string()).copied());
+            removed?;
+        }
+        self.collect();
+        let now = Instant::now();
+        let due: Vec<ObjectId> = self.views.iter().filter(|(_, v)| v.is_due(now)).map(|(id, _)| *id).collect();
+        for id in due {
+            match self.bring_right(target, id).await {
+                Err(TargetError::Refused(reason)) => {
+                    target.rollback().await.ok();
+                    self.hold(id, reason, HELD_RETRY);
+                }
+                other => other?,
+            }
+        }
+        while let Some((id, reason)) = self.flush(target).await? {
+            target.rollback().await?;
+            self.hold(id, reason, HELD_RETRY);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, command: SinkCommand) {
+        match command {
+            SinkCommand::Add(spec) => {
+                self.views.insert(spec.view, View::new(spec));
+            }
+            SinkCommand::Remove { view, drop_table, done } => match self.views.remove(&view) {
+                Some(view) => self.removals.push(Removal { view: view.spec, drop_table, done }),
+                // Fails only when nobody waits for the answer any more.
+                None => drop(done.send(Ok(()))),
+            },
+        }
+    }
+
+    /// Takes what the views produced; a view with too much waiting is loaded again instead.
+    fn collect(&mut self) {
+        for view in self.views.values_mut() {
+            let Some(changes) = &mut view.changes else { continue };
+            while let Ok(batch) = changes.try_recv() {
+                view.through = Ts(batch.upper.0 - 1);
+                view.pending_bytes += bytes(&batch);
+                if !batch.is_empty() {
+                    view.pending.push_back(batch);
+                }
+            }
+        }
+        let through = self.through(*self.complete.borrow());
+        for (id, view) in &mut self.views {
+            view.fold(through);
+            if view.pending_bytes > PENDING_BYTES_MAX {
+                tracing::warn!(
+                    view = view.spec.name,
+                    bytes = view.pending_bytes,
+                    "too many changes wait: loading anew"
+                );
+                view.forget();
+                // Fails only when nobody listens any more.
+                let _ = self.events.send((*id, SinkEvent::Loading { view: *id, rows: 0 }));
+            }
+        }
+    }
+
+    /// All changes of all tables that are written have come through this point. A view that has just been tapped may be
+    /// behind what is complete: nothing of it may be passed over.
+    fn through(&self, complete: Ts) -> Ts {
+        let writing = self.views.values().filter(|view| matches!(view.phase, Phase::Live(_) | Phase::Filled(_)));
+        writing.map(|view| view.through).min().map_or(complete, |through| through.min(complete))
+    }
+
+    async fn remove(&mut self, target: &mut dyn Target, removal: &Removal) -> Result<(), TargetError> {
+        let rows = self.ledger.rows(target).await?;
+        let generation = rows.iter().find(|row| row.view == removal.view.name).map(|row| row.generation);
+        target.begin().await?;
+        self.ledger.fence(target, None).await?;
+        self.ledger.forget(target, &removal.view.name).await?;
+        self.ledger.commit(target).await?;
+        let shadow = generation.map(|generation| shadow(&removal.view.table, generation));
+        let named = removal.drop_table.then(|| removal.view.table.clone());
+        for table in shadow.into_iter().chain(named) {
+            target.execute(format!("DROP TABLE IF EXISTS {}", dialect::path(&table))).await?;
+        }
+        Ok(())
+    }
+
+    /// A step towards live: resume, load or flip.
+    async fn bring_right(&mut self, target: &mut dyn Target, id: ObjectId) -> Result<(), TargetError> {
+        let view = &self.views[&id];
+        if let Phase::Flipping(_) = view.phase {
+            return self.flip(target, id).await;
+        }
+        if let Phase::Loading(_) = view.phase {
+            target.begin().await?;
+            self.ledger.fence(target, None).await?;
+            return self.load_on(target, id).await;
+        }
+        let spec = view.spec.clone();
+        let mut row = self.ledger.rows(target).await?.into_iter().find(|row| row.view == spec.name);
+        if let Some(found) = &mut row
+            && found.state == State::Flipping
+        {
+            self.finish_flip(target, found).await?;
+        }
+        let (store_id, tick) = self.reader.store_tick(*self.complete.borrow());
+        if let Some(row) = &row
+            && self.views[&id].resumes
+            && row.state == State::Live
+            && (row.plan_hash, row.semantics, row.store_id) == (spec.plan_hash, SEMANTICS_VERSION, store_id)
+            && (row.ts >= spec.replay_from && row.tick <= tick && row.table == spec.table)
+            && inspect::exists(target, &spec.table).await?
+        {
+            let layout = inspect::layout(target, &spec.table, &spec.schema).await?;
+            let changes = self.reader.changes(id, row.ts);
+            let view = self.views.get_mut(&id).expect("only commands remove views");
+            (view.at, view.through) = (row.ts, row.ts);
+            (view.generation, view.changes) = (row.generation, Some(changes));
+            view.phase = Phase::Live(Table { name: spec.table, layout });
+            self.tell(id, SinkEvent::Committed { view: id, ts: row.ts });
+            self.tell(id, SinkEvent::Live { view: id });
+            return Ok(());
+        }
+        self.load(target, id, row).await
+    }
+
+    async fn load(&mut self, target: &mut dyn Target, id: ObjectId, row: Option<LedgerRow>) -> Result<(), TargetError> {
+        let spec = self.views[&id].spec.clone();
+        let of_same = row.as_ref().filter(|row| row.table == spec.table);
+        let (table, create) = place(target, &spec, of_same).await?;
+        let in_chunks = table.name != spec.table;
+        let generation = match of_same {
+            Some(row) if in_chunks && create.is_none() => row.generation,
+            _ => row.as_ref().map_or(1, |row| row.generation + 1),
+        };
+        let table = Table { name: if in_chunks { shadow(&spec.table, generation) } else { table.name }, ..table };
+        let (at, snapshot) = self.reader.snapshot(id).await.map_err(TargetError::Refused)?;
+        let changes = self.reader.changes(id, at);
+        let (store_id, tick) = self.reader.store_tick(at);
+        let row = LedgerRow {
+            view: spec.name.clone(),
+            table: spec.table.clone(),
+            state: State::Loading,
+            ts: at,
+            generation,
+            plan_hash: spec.plan_hash,
+            semantics: SEMANTICS_VERSION,
+            store_id,
+            tick,
+            rows_loaded: 0,
+        };
+        if let Some(comment) = create.filter(|_| !target.dialect().is_sqlite()) {
+            // Named in the ledger before it exists, so that a crash leaves nothing that nobody drops.
+            target.begin().await?;
+            self.ledger.fence(target, None).await?;
+            self.ledger.write(target, std::slice::from_ref(&row)).await?;
+            self.ledger.commit(target).await?;
+            target.execute(format!("DROP TABLE IF EXISTS {}", dialect::path(&table.name))).await?;
+            target.execute(table.layout.create_table(&table.name, comment.as_deref())).await?;
+            target.begin().await?;
+        } else {
+            target.begin().await?;
+        }
+        self.ledger.fence(target, None).await?;
+        if target.dialect().is_sqlite() && !inspect::exists(target, &table.name).await? {
+            target.execute(table.layout.create_table(&table.name, None)).await?;
+        }
+        let load = Load::begin(target, table.layout, table.name, in_chunks, row, snapshot).await?;
+        let view = self.views.get_mut(&id).expect("only commands remove views");
+        view.forget();
+        view.phase = Phase::Loading(Mutex::new(Box::new(Loading { load, at, changes })));
+        self.load_on(target, id).await
+    }
+
+    /// The next chunk of a load, in a transaction that is open; the last one makes the table a filled one.
+    async fn load_on(&mut self, target: &mut dyn Target, id: ObjectId) -> Result<(), TargetError> {
+        let view = self.views.get_mut(&id).expect("only commands remove views");
+        // A load that fails begins anew.
+        let Phase::Loading(loading) = std::mem::replace(&mut view.phase, Phase::New) else {
+            unreachable!("called for a view that is being filled")
+        };
+        let mut loading = loading.into_inner().expect("a load does not panic");
+        let done = loading.load.step(target, &self.ledger).await?;
+        self.ledger.commit(target).await?;
+        self.tell(id, SinkEvent::Loading { view: id, rows: loading.load.row.rows_loaded });
+        let view = self.views.get_mut(&id).expect("only commands remove views");
+        if !done {
+            view.phase = Phase::Loading(Mutex::new(loading));
+            return Ok(());
+        }
+        let Loading { load, at, changes } = *loading;
+        (view.at, view.through) = (at, at);
+        (view.generation, view.changes) = (load.row.generation, Some(changes));
+        view.phase = Phase::Filled(Table { name: load.table, layout: load.layout });
+        Ok(())
+    }
+
+    /// Gives a filled and flushed table its name.
+    async fn flip(&mut self, target: &mut dyn Target, id: ObjectId) -> Result<(), TargetError> {
+        let mut row = self.ledger_row(id, State::Flipping, self.views[&id].at);
+        self.finish_flip(target, &mut row).await?;
+        let view = self.views.get_mut(&id).expect("only commands remove views");
+        if let Phase::Flipping(table) = std::mem::replace(&mut view.phase, Phase::New) {
+            view.phase = Phase::Live(Table { name: view.spec.table.clone(), ..table });
+        }
+        view.held = None;
+        self.tell(id, SinkEvent::Live { view: id });
+        Ok(())
+    }
+
+    /// The steps of a flip that are not done yet; which name exists tells.
+    async fn finish_flip(&mut self, target: &mut dyn Target, row: &mut LedgerRow) -> Result<(), TargetError> {
+        let shadow = shadow(&row.table, row.generation);
+        let (filled, named) = (inspect::exists(target, &shadow).await?, inspect::exists(target, &row.table).await?);
+        let (from, to) = (dialect::path(&shadow), dialect::path(&row.table));
+        match (filled, named) {
+            (true, false) => drop(target.execute(format!("RENAME TABLE {from} TO {to}")).await?),
+            (true, true) => {
+                let message = format!("{to} was created by somebody while {from} was filled: drop one of them");
+                return Err(TargetError::Refused(message));
+            }
+            (false, _) => {}
+        }
+        row.state = if filled || named { State::Live } else { State::Loading };
+        target.begin().await?;
+        self.ledger.fence(target, None).await?;
+        self.ledger.write(target, std::slice::from_ref(row)).await?;
+        self.ledger.commit(target).await
+    }
+
+    /// Moves all tables that can move to the last complete point. A view that the target refuses is returned.
+    async fn flush(&mut self, target: &mut dyn Target) -> Result<Option<(ObjectId, String)>, TargetError> {
+        let complete = *self.complete.borrow_and_update();
+        self.collect();
+        let to = self.through(complete);
+        let now = Instant::now();
+        let mut moving = Vec::new();
+        let mut failing = Vec::new();
+        for (id, view) in &self.views {
+            let writes = matches!(view.phase, Phase::Live(_) | Phase::Filled(_));
+            let waits = view.held.as_ref().is_some_and(|(_, until)| *until > now);
+            match view.error_at(to) {
+                Some(error) if writes => failing.push((*id, format!("the view has an error row: {error}"))),
+                _ if writes && !waits && view.at <= to => moving.push(*id),
+                _ => {}
+            }
+        }
+        // It heals with the first point that has no error: there is nothing to wait for.
+        failing.into_iter().for_each(|(id, reason)| self.hold(id, reason, Duration::ZERO));
+        let heartbeat = Duration::from_millis(HEARTBEAT_FLUSH_MS);
+        let heartbeat = self.flushed_at.is_none_or(|at| now.duration_since(at) >= heartbeat);
+        let news = moving.iter().any(|id| self.views[id].has_news(to));
+        let moves = moving.iter().any(|id| self.views[id].at < to);
+        if moving.is_empty() || !(news || (heartbeat && moves)) {
+            return Ok(None);
+        }
+        let (store_id, tick) = self.reader.store_tick(to);
+        let point = Point { ts: to, store_id, tick, positions: self.reader.positions(to) };
+        target.begin().await?;
+        self.ledger.fence(target, Some(&point)).await?;
+        let mut rows = Vec::new();
+        for id in &moving {
+            let view = &self.views[id];
+            match write_changes(target, view, to).await {
+                Ok(()) => {}
+                Err(TargetError::Refused(reason)) => return Ok(Some((*id, reason))),
+                Err(error) => return Err(error),
+            }
+            let renamed = matches!(&view.phase, Phase::Filled(table) if table.name != view.spec.table);
+            rows.push(self.ledger_row(*id, if renamed { State::Flipping } else { State::Live }, to));
+        }
+        self.ledger.write(target, &rows).await?;
+        let flush = Flush { ts: to, views: moving };
+        self.in_doubt = Some(flush.clone());
+        self.ledger.commit(target).await?;
+        self.in_doubt = None;
+        self.committed(&flush);
+        let flipping: Vec<ObjectId> =
+            self.views.iter().filter(|(_, v)| matches!(v.phase, Phase::Flipping(_))).map(|(id, _)| *id).collect();
+        for id in flipping {
+            if let Err(error) = self.flip(target, id).await {
+                let TargetError::Refused(reason) = error else { return Err(error) };
+                return Ok(Some((id, reason)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn committed(&mut self, flush: &Flush) {
+        self.flushed_at = Some(Instant::now());
+        for id in &flush.views {
+            let Some(view) = self.views.get_mut(id) else { continue };
+            view.forget_through(flush.ts);
+            view.at = flush.ts;
+            let mut live = view.held.take().is_some();
+            view.phase = match std::mem::replace(&mut view.phase, Phase::New) {
+                Phase::Filled(table) if table.name != view.spec.table => Phase::Flipping(table),
+                Phase::Filled(table) => {
+                    live = true;
+                    Phase::Live(table)
+                }
+                other => other,
+            };
+            self.tell(*id, SinkEvent::Committed { view: *id, ts: flush.ts });
+            if live {
+                self.tell(*id, SinkEvent::Live { view: *id });
+            }
+        }
+    }
+
+    fn ledger_row(&self, id: ObjectId, state: State, ts: Ts) -> LedgerRow {
+        let view = &self.views[&id];
+        let (store_id, tick) = self.reader.store_tick(ts);
+        LedgerRow {
+            view: view.spec.name.clone(),
+            table: view.spec.table.clone(),
+            state,
+            ts,
+            generation: view.generation,
+            plan_hash: view.spec.plan_hash,
+            semantics: SEMANTICS_VERSION,
+            store_id,
+            tick,
+            rows_loaded: 0,
+        }
+    }
+
+    fn hold(&mut self, id: ObjectId, reason: String, retry: Duration) {
+        let Some(view) = self.views.get_mut(&id) else { return };
+        view.resumes &= !matches!(view.phase, Phase::New);
+        let until = Instant::now() + retry;
+        let before = view.held.replace((reason.clone(), until));
+        if before.is_none_or(|(before, _)| before != reason) {
+            self.tell(id, SinkEvent::Held { view: id, reason });
+        }
+    }
+
+    fn tell(&self, id: ObjectId, event: SinkEvent) {
+        // Fails only when nobody listens any more.
+        let _ = self.events.send((id, event));
+    }
+
+    /// 100 ms doubling up to 5 s, a quarter of it spread by the seed.
+    fn back_off(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let full = (BACK_OFF_MS_MIN << (self.failures - 1).min(10)).min(BACK_OFF_MS_MAX);
+        let mixed = (self.options.jitter_seed ^ self.failures as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        Duration::from_millis(full - mixed % (full / 4))
+    }
+}
+
+impl View {
+    fn new(spec: SinkView) -> View {
+        View {
+            spec,
+            phase: Phase::New,
+            resumes: true,
+            at: Ts(0),
+            generation: 0,
+            changes: None,
+            through: Ts(0),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            folded_bytes: 0,
+            held: None,
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::New | Phase::Loading(_) | Phase::Flipping(_))
+            && self.held.as_ref().is_none_or(|(_, until)| *until <= now)
+    }
+
+    fn has_news(&self, to: Ts) -> bool {
+        let filled = matches!(self.phase, Phase::Filled(_));
+        let between = |t: &Ts| *t > self.at && *t <= to;
+        filled || self.pending.iter().any(|batch| batch.updates.iter().any(|(_, times, _)| times.iter().any(between)))
+    }
+
+    /// An error row that the view has at this point.
+    fn error_at(&self, to: Ts) -> Option<String> {
+        let mut counts = BTreeMap::<_, i64>::new();
+        for (error, ts, diff) in self.pending.iter().flat_map(|batch| &batch.errors) {
+            if *ts > self.at && *ts <= to {
+                *counts.entry(error).or_default() += diff;
+            }
+        }
+        counts.into_iter().find(|(_, count)| *count != 0).map(|(error, _)| error.to_string())
+    }
+
+    /// Folds what waits once it has doubled, so that the work stays in proportion to what came.
+    fn fold(&mut self, through: Ts) {
+        if self.pending_bytes < FOLD_BYTES_MIN.max(2 * self.folded_bytes) {
+            return;
+        }
+        let open = self.pending.iter().position(|batch| batch.upper > through.next()).unwrap_or(self.pending.len());
+        let rest = self.pending.split_off(open);
+        let closed = std::mem::replace(&mut self.pending, rest);
+        if let Some(folded) = pending::fold(closed.into(), &self.spec.schema) {
+            self.pending.push_front(folded);
+        }
+        self.pending_bytes = self.pending.iter().map(bytes).sum();
+        self.folded_bytes = self.pending_bytes;
+    }
+
+    /// Drops all changes and starts anew.
+    fn forget(&mut self) {
+        (self.pending_bytes, self.changes, self.held) = (0, None, None);
+        (self.phase, self.resumes) = (Phase::New, false);
+        self.pending.clear();
+    }
+
+    fn forget_through(&mut self, ts: Ts) {
+        while self.pending.front().is_some_and(|batch| batch.upper <= ts.next()) {
+            let batch = self.pending.pop_front().expect("it was just looked at");
+            self.pending_bytes -= bytes(&batch);
+        }
+    }
+}
+
+async fn write_changes(target: &mut dyn Target, view: &View, to: Ts) -> Result<(), TargetError> {
+    let (Phase::Live(table) | Phase::Filled(table)) = &view.phase else {
+        panic!("view {} is flushed, but it has no table yet", view.spec.name);
+    };
+    let mut net = Net::of(&table.layout, view.pending.iter(), view.at, to)?;
+    if net.is_empty() {
+        return Ok(());
+    }
+    if !net.copies.is_empty() {
+        let prefixes: Vec<_> = net.copies.iter().map(|copies| copies.prefix).collect();
+        let counts = copies(target, &table.name, &prefixes).await?;
+        net.with_copies(&counts)?;
+    }
+    let mut writer = Writer::new(&table.layout, &table.name, target);
+    for key in &net.deletes {
+        writer.delete(target, key).await?;
+    }
+    writer.finish_deletes(target).await?;
+    for row in &net.upserts {
+        writer.upsert(target, &table.layout, row).await?;
+    }
+    writer.finish(target).await
+}
+
+/// Where a view is loaded to, and if the table is to be created its comment. A new table is first filled under another
+/// name; `row` is the ledger's of this view and table.
+async fn place(
+    target: &mut dyn Target,
+    spec: &SinkView,
+    row: Option<&LedgerRow>,
+) -> Result<(Table, Option<Option<String>>), TargetError> {
+    let names = spec.table.iter().chain(spec.schema.columns.iter().map(|c| &c.name));
+    if let Some(reason) = names.filter_map(|name| dialect::bad_name(name)).next() {
+        return Err(TargetError::Refused(reason));
+    }
+    if inspect::exists(target, &spec.table).await? {
+        if row.is_none() && !spec.reconcile && inspect::has_rows(target, &spec.table).await? {
+            let path = dialect::path(&spec.table);
+            let message = format!("{path} has rows that are not this view's: add EXISTING ROWS RECONCILE, or empty it");
+            return Err(TargetError::Refused(message));
+        }
+        let layout = inspect::layout(target, &spec.table, &spec.schema).await?;
+        return Ok((Table { name: spec.table.clone(), layout }, None));
+    }
+    let layout = Layout::of_new_table(target.dialect(), &spec.schema);
+    if target.dialect().is_sqlite() {
+        return Ok((Table { name: spec.table.clone(), layout }, Some(spec.comment.clone())));
+    }
+    if let Some(row) = row {
+        let started = shadow(&spec.table, row.generation);
+        if row.state == State::Loading && inspect::exists(target, &started).await? {
+            if row.plan_hash == spec.plan_hash && row.semantics == SEMANTICS_VERSION {
+                return Ok((Table { name: started, layout }, None));
+            }
+            target.execute(format!("DROP TABLE {}", dialect::path(&started))).await?;
+        }
+    }
+    Ok((Table { name: shadow(&spec.table, row.map_or(1, |r| r.generation + 1)), layout }, Some(spec.comment.clone())))
+}
+
+/// The name under which a table is filled: the view's table's, shortened at its end to what a name may have.
+fn shadow(table: &[String], generation: u64) -> Vec<String> {
+    let mut path = table.to_vec();
+    let last = path.last_mut().expect("a table has a name");
+    let end = format!("_g{generation}");
+    let room = dialect::NAME_CHARS_MAX - "_tidemill_".len() - end.len();
+    let stem = match last.chars().count() <= room {
+        true => last.clone(),
+        // A digest keeps apart what shortening would make one.
+        false => {
+            let digest = crate::sinks::wide::layout::hidden_key(last.as_bytes());
+            let digest: String = digest[..6].iter().map(|b| format!("{b:02x}")).collect();
+            format!("{}{digest}", last.chars().take(room - digest.len()).collect::<String>())
+        }
+    };
+    *last = format!("_tidemill_{stem}{end}");
+    path
+}
+
+fn bytes(batch: &Batch) -> usize {
+    batch.updates.iter().map(|(rows, times, _)| rows.get_array_memory_size() + times.len() * 16).sum()
+}
