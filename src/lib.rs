@@ -66,3 +66,5 @@ pub mod plan;
 pub mod dataflow;
 
 pub mod sinks;
+
+pub mod engine;

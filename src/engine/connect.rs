@@ -1,0 +1,166 @@
+//! From a connection of the catalog to what a source or a target connects with.
+
+use crate::catalog::object::{Connection, ConnectionKind, Object, ObjectKind, SecretFrom, SslMode};
+use crate::engine::Core;
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::plan::statement::Name;
+use crate::row::ObjectId;
+use crate::sources::generator::{self, Shop};
+use crate::sources::mysql::check::checks as mysql_checks;
+use crate::sources::mysql::connect as mysql;
+use crate::sources::mysql::schema::tables as mysql_tables;
+use crate::sources::{Check, UpstreamTable};
+use crate::target::dialect::Dialect;
+use crate::target::{self, Address, TargetOptions, Tls};
+
+fn default_port(kind: ConnectionKind) -> u16 {
+    if kind == ConnectionKind::Tidb { 4000 } else { 3306 }
+}
+
+/// The value of a secret, looked up now; the error never holds it.
+pub fn secret_value(from: &SecretFrom) -> Result<String, String> {
+    match from {
+        SecretFrom::As(value) => Ok(value.clone()),
+        SecretFrom::Env(name) => std::env::var(name).map_err(|_| format!("environment variable {name} is not set")),
+        SecretFrom::File(path) => match std::fs::read_to_string(path) {
+            Ok(value) => Ok(value.trim_end_matches(['\r', '\n']).to_string()),
+            Err(error) => Err(format!("file {path}: {error}")),
+        },
+    }
+}
+
+impl Core {
+    pub fn mysql_options(&self, connection: &Connection) -> Result<mysql::Options, EngineError> {
+        let given = &connection.options;
+        let host = given.host.clone().expect("checked at CREATE CONNECTION");
+        let user = given.user.clone().expect("checked at CREATE CONNECTION");
+        let port = given.port.unwrap_or(default_port(connection.kind));
+        let password = self.password(connection)?.map(mysql::Password);
+        let mut options = mysql::Options::new(host, port, user, password);
+        options.ssl_mode = match given.ssl_mode {
+            None | Some(SslMode::Disabled) => mysql::SslMode::Disabled,
+            Some(SslMode::Required) => mysql::SslMode::Required,
+            Some(SslMode::VerifyCa) => mysql::SslMode::VerifyCa,
+            Some(SslMode::VerifyIdentity) => mysql::SslMode::VerifyIdentity,
+        };
+        options.snapshot = given.snapshot_host.clone().map(|host| (host, port));
+        Ok(options)
+    }
+
+    /// Where a target is, and who we are to it: a name that no other run of any server has.
+    pub fn target_options(&self, connection: ObjectId) -> Result<TargetOptions, EngineError> {
+        let Object::Connection(connection) = self.object(connection)? else { panic!("INTO names a connection") };
+        let given = &connection.options;
+        let address = match connection.kind {
+            ConnectionKind::Sqlite => {
+                Address::Sqlite { path: given.path.clone().expect("checked at CREATE CONNECTION").into() }
+            }
+            ConnectionKind::Mysql | ConnectionKind::Tidb => Address::Mysql {
+                host: given.host.clone().expect("checked at CREATE CONNECTION"),
+                port: given.port.unwrap_or(default_port(connection.kind)),
+                user: given.user.clone().expect("checked at CREATE CONNECTION"),
+                password: target::Secret(self.password(&connection)?.unwrap_or_default()),
+                tls: match given.ssl_mode {
+                    None | Some(SslMode::Disabled) => Tls::Off,
+                    Some(SslMode::Required) => Tls::Required,
+                    Some(SslMode::VerifyCa | SslMode::VerifyIdentity) => Tls::VerifyIdentity,
+                },
+            },
+            ConnectionKind::Generator => panic!("refused at CREATE MATERIALIZED VIEW"),
+        };
+        let run = (self.now)();
+        let owner = format!("{:032x}/{}/{}", self.store.id(), std::process::id(), self.started_ms);
+        Ok(TargetOptions { name: connection.name, address, owner, jitter_seed: run.wall_ms })
+    }
+
+    /// The statement that makes a view's wide table, for one who has the right to run it.
+    pub fn target_ddl(&self, view: ObjectId) -> Result<String, EngineError> {
+        let view = self.view(view)?;
+        let Some(into) = &view.into else {
+            let message = format!("view {} has no wide table", view.name);
+            return Err(
+                EngineError::new(ErrorKind::WrongObject, message).hint("INTO connection.database.table names one")
+            );
+        };
+        let Object::Connection(connection) = self.object(into.connection)? else { panic!("INTO names a connection") };
+        let dialect = match connection.kind {
+            ConnectionKind::Sqlite => Dialect::Sqlite,
+            ConnectionKind::Tidb => Dialect::TiDb,
+            ConnectionKind::Mysql | ConnectionKind::Generator => Dialect::MySql,
+        };
+        Ok(crate::sinks::wide::ddl(dialect, &into.table, &view.schema, view.comment.as_deref()))
+    }
+
+    /// The generated shop of a connection.
+    pub fn shop(connection: &Connection) -> Shop {
+        let (given, default) = (&connection.options, Shop::default());
+        Shop {
+            seed: given.seed.unwrap_or(default.seed),
+            history: given.history.unwrap_or(default.history),
+            transactions_a_second: given.rate.unwrap_or(default.transactions_a_second),
+        }
+    }
+
+    /// VALIDATE CONNECTION: a line a check.
+    pub async fn validate(&self, name: &Name) -> Result<Vec<Vec<Option<String>>>, EngineError> {
+        let Object::Connection(connection) = self.resolve_kind(name, ObjectKind::Connection)? else {
+            unreachable!("resolved as a connection")
+        };
+        if connection.kind != ConnectionKind::Mysql {
+            let message = format!("a {} connection has nothing to validate", connection.kind.word().to_lowercase());
+            return Err(EngineError::new(ErrorKind::NotSupported, message).at(name.at));
+        }
+        let checks = mysql_checks(&self.mysql_options(&connection)?).await;
+        let checks = checks.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?;
+        let line = |check: Check| {
+            let ok = if check.ok { "yes" } else { "no" };
+            vec![Some(check.setting), Some(check.have), Some(check.need), Some(ok.to_string()), check.remedy]
+        };
+        Ok(checks.into_iter().map(line).collect())
+    }
+
+    /// SHOW TABLES FROM CONNECTION: what a source could follow, and what stands in the way.
+    pub async fn show_upstream_tables(&self, name: &Name) -> Result<Vec<Vec<Option<String>>>, EngineError> {
+        let Object::Connection(connection) = self.resolve_kind(name, ObjectKind::Connection)? else {
+            unreachable!("resolved as a connection")
+        };
+        let found = match connection.kind {
+            ConnectionKind::Generator => generator::tables(),
+            ConnectionKind::Mysql => {
+                let found = mysql_tables(&self.mysql_options(&connection)?, &[], &[]).await;
+                found.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?
+            }
+            kind => {
+                let message = format!("the tables of a {} connection cannot be listed", kind.word().to_lowercase());
+                return Err(EngineError::new(ErrorKind::NotSupported, message).at(name.at));
+            }
+        };
+        let line = |table: UpstreamTable| {
+            let bad: Vec<String> = table.unsupported.iter().map(|(c, reason)| format!("{c} ({reason})")).collect();
+            vec![
+                Some(format!("{}.{}.{}", connection.name, table.database, table.name)),
+                None,
+                Some(if bad.is_empty() {
+                    "can be followed".to_string()
+                } else {
+                    format!("exclude {}", bad.join(", "))
+                }),
+                None,
+                Some(table.layout.len().to_string()),
+            ]
+        };
+        Ok(found.into_iter().map(line).collect())
+    }
+
+    /// The value of a connection's password, looked up now.
+    pub fn password(&self, connection: &Connection) -> Result<Option<String>, EngineError> {
+        let Some(id) = connection.options.password else { return Ok(None) };
+        match self.object(id)? {
+            Object::Secret(secret) => secret_value(&secret.from).map(Some).map_err(|reason| {
+                let message = format!("secret {} cannot be read: {reason}", secret.name);
+                EngineError::new(ErrorKind::Connection, message)
+            }),
+            other => panic!("a password is a secret, not a {}", other.kind()),
+        }
+    }
+}

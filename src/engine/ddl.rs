@@ -1,0 +1,381 @@
+//! CREATE and DROP: the catalog first, then what runs for it.
+
+use std::sync::Arc;
+
+use crate::catalog::Catalog;
+use crate::catalog::object::{Connection, ConnectionKind, Object, ObjectKind, SecretFrom, Table, View};
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::jobs::{Job, Phase};
+use crate::engine::{Core, connect};
+use crate::plan::SEMANTICS_VERSION;
+use crate::plan::define;
+use crate::plan::explain::plan_hash;
+use crate::plan::lower::{Lowered, Settings, lower};
+use crate::plan::refuse::Use;
+use crate::plan::relations::CatalogRelations;
+use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, DropTarget, Name};
+use crate::row::ObjectId;
+use crate::row::schema::Schema;
+use crate::row::types::SqlType;
+use crate::sources::UpstreamTable;
+use crate::sources::generator::{self, Generator};
+
+/// Who the sources and targets see as us when nothing else is said.
+const TIME_ZONE_DEFAULT: &str = "+00:00";
+
+/// What a DDL statement did, beside its tag.
+pub struct Created {
+    pub notices: Vec<String>,
+    pub job: Option<Arc<Job>>,
+}
+
+impl Created {
+    fn quietly() -> Created {
+        Created { notices: vec![], job: None }
+    }
+
+    fn notice(text: impl std::convert::Into<String>) -> Created {
+        Created { notices: vec![text.into()], job: None }
+    }
+}
+
+impl Core {
+    /// Adds an object to the catalog, durably: the store first, then what everyone sees.
+    fn add<E>(&self, make: impl FnOnce(&Catalog, ObjectId) -> Result<Object, E>) -> Result<ObjectId, EngineError>
+    where
+        EngineError: From<E>,
+    {
+        let mut catalog = self.lock_catalog();
+        let mut next = catalog.clone();
+        let id = next.allocate();
+        let object = make(&next, id)?;
+        let changes = next.add(object)?;
+        self.store.write_catalog(changes)?;
+        *catalog = next;
+        Ok(id)
+    }
+
+    /// True if the name is taken and IF NOT EXISTS says that this is fine.
+    fn is_there(&self, name: &Name, if_not_exists: bool, kind: ObjectKind) -> Result<bool, EngineError> {
+        match self.lock_catalog().find(kind, &name.parts) {
+            Ok(_) if if_not_exists => Ok(true),
+            Ok(found) => {
+                let message = format!("{kind} `{}` exists already", found.name());
+                Err(EngineError::new(ErrorKind::DuplicateObject, message).at(name.at))
+            }
+            // A name of another kind is refused when the object is added.
+            Err(_) => Ok(false),
+        }
+    }
+
+    pub fn create_secret(&self, name: &Name, if_not_exists: bool, from: SecretFrom) -> Result<Created, EngineError> {
+        if self.is_there(name, if_not_exists, ObjectKind::Secret)? {
+            return Ok(Created::notice(format!("secret {name} already exists, nothing done")));
+        }
+        let mut created = Created::quietly();
+        if let Err(reason) = connect::secret_value(&from) {
+            created.notices.push(format!("secret {name} cannot be read yet: {reason}"));
+        }
+        self.add(|_, id| Ok::<_, EngineError>(Object::Secret(define::secret(id, name, &from))))?;
+        Ok(created)
+    }
+
+    pub fn create_connection(
+        &self,
+        name: &Name,
+        if_not_exists: bool,
+        kind: ConnectionKind,
+        options: &[ConnectionOption],
+    ) -> Result<Created, EngineError> {
+        if self.is_there(name, if_not_exists, ObjectKind::Connection)? {
+            return Ok(Created::notice(format!("connection {name} already exists, nothing done")));
+        }
+        self.add(|catalog, id| define::connection(catalog, id, name, kind, options).map(Object::Connection))?;
+        Ok(Created::quietly())
+    }
+
+    pub async fn create_source(self: &Arc<Self>, create: &CreateSource) -> Result<Created, EngineError> {
+        if self.is_there(&create.name, create.if_not_exists, ObjectKind::Source)? {
+            return Ok(Created::notice(format!("source {} already exists, nothing done", create.name)));
+        }
+        let Object::Connection(connection) = self.resolve_kind(&create.connection, ObjectKind::Connection)? else {
+            unreachable!("resolved as a connection")
+        };
+        let found = self.upstream_tables(&connection, create).await?;
+        let bad: Vec<String> = found
+            .iter()
+            .flat_map(|table| {
+                let name = format!("{}.{}", table.database, table.name);
+                table.unsupported.iter().map(move |(column, reason)| format!("{name}.{column} ({reason})"))
+            })
+            .collect();
+        if !bad.is_empty() {
+            let message = format!("columns that cannot be followed: {}", bad.join(", "));
+            let names: Vec<&str> = bad.iter().filter_map(|bad| bad.split(' ').next()).collect();
+            return Err(EngineError::new(ErrorKind::NotSupported, message)
+                .hint(format!("leave them out: EXCLUDE COLUMNS ({})", names.join(", "))));
+        }
+        if found.is_empty() {
+            let message = format!("connection {} shows no table that matches", connection.name);
+            return Err(EngineError::new(ErrorKind::UnknownObject, message)
+                .hint(format!("SHOW TABLES FROM CONNECTION {} lists them", connection.name))
+                .at(create.connection.at));
+        }
+        let source = self.add(|catalog, id| define::source(catalog, id, create).map(Object::Source))?;
+        let mut notices = Vec::new();
+        let count = found.len();
+        for table in found {
+            notices.extend(collation_notice(&table));
+            self.add_followed(&connection.name, source, table)?;
+        }
+        notices.push(format!("{count} tables can be used; each is copied when the first view needs it"));
+        self.start_source(source)?;
+        Ok(Created { notices, job: None })
+    }
+
+    fn add_followed(&self, connection: &str, source: ObjectId, table: UpstreamTable) -> Result<(), EngineError> {
+        let name = vec![connection.to_string(), table.database, table.name];
+        let (schema, layout) = (table.schema.clone(), table.layout);
+        let id = self.add(|_, id| {
+            Ok::<_, EngineError>(Object::Table(Table { id, name, source: Some(source), schema, layout }))
+        })?;
+        Ok(self.store.create_table(id, &table.schema)?)
+    }
+
+    /// Starts the task of a source at the position of the last tick.
+    pub fn start_source(&self, source: ObjectId) -> Result<(), EngineError> {
+        let Object::Source(entry) = self.object(source)? else { panic!("{source} is a source") };
+        let Object::Connection(connection) = self.object(entry.connection)? else {
+            panic!("a source has a connection")
+        };
+        let tables: Vec<ObjectId> = {
+            let catalog = self.lock_catalog();
+            let of_source = catalog.objects().filter_map(|object| match &**object {
+                Object::Table(table) if table.source == Some(source) => Some(table.id),
+                _ => None,
+            });
+            of_source.collect()
+        };
+        let loaded: Vec<ObjectId> = tables.into_iter().filter(|table| self.store.is_loaded(*table)).collect();
+        let followed = self.followed(&loaded).into_iter().flat_map(|(_, tables)| tables).collect();
+        let position = self.store.positions().get(&source).cloned();
+        let task: Box<dyn crate::sources::Source> = match connection.kind {
+            ConnectionKind::Generator => Box::new(Generator { shop: Core::shop(&connection) }),
+            ConnectionKind::Mysql | ConnectionKind::Tidb => {
+                Box::new(crate::sources::mysql::MySql::new(self.mysql_options(&connection)?))
+            }
+            ConnectionKind::Sqlite => panic!("refused at CREATE SOURCE"),
+        };
+        self.feeds.start(source, task, position, followed);
+        Ok(())
+    }
+
+    async fn upstream_tables(
+        &self,
+        connection: &Connection,
+        create: &CreateSource,
+    ) -> Result<Vec<UpstreamTable>, EngineError> {
+        match connection.kind {
+            ConnectionKind::Generator => {
+                let wanted = |table: &UpstreamTable| {
+                    create.tables.is_empty()
+                        || create.tables.iter().any(|name| {
+                            let [database, pattern] = pair(&name.parts);
+                            database == table.database && (pattern == "*" || pattern == table.name)
+                        })
+                };
+                Ok(generator::tables().into_iter().filter(wanted).collect())
+            }
+            ConnectionKind::Mysql => {
+                let options = self.mysql_options(connection)?;
+                let tables: Vec<(String, String)> = create.tables.iter().map(|name| pair(&name.parts).into()).collect();
+                let excluded: Vec<(String, String, String)> =
+                    create.exclude_columns.iter().map(|name| triple(&name.parts).into()).collect();
+                let found = crate::sources::mysql::schema::tables(&options, &tables, &excluded).await;
+                found.map_err(|error| EngineError::new(ErrorKind::Connection, error.to_string()))
+            }
+            kind => {
+                let message = format!("a {} connection has no changelog to follow", kind.word().to_lowercase());
+                Err(EngineError::new(ErrorKind::NotSupported, message).at(create.connection.at))
+            }
+        }
+    }
+
+    pub async fn create_table(
+        &self,
+        name: &Name,
+        if_not_exists: bool,
+        schema: &Schema,
+    ) -> Result<Created, EngineError> {
+        if self.is_there(name, if_not_exists, ObjectKind::Table)? {
+            return Ok(Created::notice(format!("table {name} already exists, nothing done")));
+        }
+        let id = self.add(|_, id| Ok::<_, EngineError>(Object::Table(define::table(id, name, schema))))?;
+        self.store.create_table(id, schema)?;
+        self.install_local(id).await?;
+        Ok(Created::quietly())
+    }
+
+    /// Plans the query of a CREATE VIEW: what the catalog will keep of it, its plan, and what to tell the user.
+    pub fn define_view(
+        &self,
+        create: &CreateView,
+        catalog: &Catalog,
+        id: ObjectId,
+    ) -> Result<(View, Lowered), EngineError> {
+        let time_zone = define::option(create, "time_zone").unwrap_or(TIME_ZONE_DEFAULT).to_string();
+        let settings = Settings { time_zone: time_zone.clone() };
+        let relations = CatalogRelations::new(catalog);
+        let lowered = lower(&create.query, &create.query_text, Use::View, &relations, &settings);
+        let lowered = lowered.map_err(|error| {
+            let position = error.position.map(|position| position + create.query_at);
+            EngineError { position, ..EngineError::from(error) }
+        })?;
+        let mut schema = lowered.plan.schema.clone();
+        for (position, column) in schema.columns.iter().enumerate() {
+            if schema.position(&column.name) != Some(position) {
+                let message = format!("column {} appears twice in view {}", column.name, create.name);
+                return Err(
+                    EngineError::new(ErrorKind::DuplicateObject, message).hint("give one of them another name with AS")
+                );
+            }
+        }
+        if let Some(declared) = &create.key {
+            schema.key = declared.iter().map(|column| schema.position(column)).collect();
+        }
+        let planned = define::Planned {
+            schema,
+            depends_on: relations.used(),
+            plan_hash: plan_hash(&lowered.plan),
+            semantics_version: SEMANTICS_VERSION,
+            time_zone,
+        };
+        Ok((define::view(catalog, id, create, planned)?, lowered))
+    }
+
+    pub async fn create_view(self: &Arc<Self>, create: &CreateView) -> Result<Created, EngineError> {
+        let kind = if create.materialized { ObjectKind::MaterializedView } else { ObjectKind::View };
+        let there = self.lock_catalog().find(kind, &create.name.parts).ok().map(|object| object.id());
+        match there {
+            Some(id) if create.or_replace => {
+                self.try_view(create)?;
+                self.drop_object(id, false, DropTarget::Keep).await?;
+            }
+            _ if self.is_there(&create.name, create.if_not_exists, kind)? => {
+                return Ok(Created::notice(format!("{kind} {} already exists, nothing done", create.name)));
+            }
+            _ => {}
+        }
+        let mut created = Created::quietly();
+        let mut notices = Vec::new();
+        let id = self.add(|catalog, id| {
+            let (view, lowered) = self.define_view(create, catalog, id)?;
+            notices = lowered.notices;
+            Ok::<_, EngineError>(Object::View(view))
+        })?;
+        created.notices.extend(notices);
+        if create.materialized {
+            let job = self.start_build(id);
+            created.notices.push(format!("job {} builds it; SHOW JOBS tells how far it is", job.number));
+            created.job = Some(job);
+        }
+        Ok(created)
+    }
+
+    /// What a CREATE VIEW would make, without making it.
+    pub fn try_view(&self, create: &CreateView) -> Result<Lowered, EngineError> {
+        let catalog = self.lock_catalog().clone();
+        let mut next = catalog.clone();
+        let id = next.allocate();
+        Ok(self.define_view(create, &catalog, id)?.1)
+    }
+
+    /// A job of `WITH (wait)`: returns when it is over.
+    pub async fn wait_for(&self, job: &Job) -> Result<(), EngineError> {
+        match job.wait().await {
+            Phase::Failed(reason) => Err(EngineError::new(ErrorKind::Internal, reason)),
+            Phase::Killed => Err(EngineError::new(ErrorKind::Cancelled, "the job was killed")),
+            _ => Ok(()),
+        }
+    }
+
+    pub async fn drop_named(
+        self: &Arc<Self>,
+        kind: ObjectKind,
+        name: &Name,
+        if_exists: bool,
+        cascade: bool,
+        target: DropTarget,
+    ) -> Result<Created, EngineError> {
+        match self.resolve_kind(name, kind) {
+            Ok(object) => self.drop_object(object.id(), cascade, target).await.map(|()| Created::quietly()),
+            Err(error) if if_exists && error.kind == ErrorKind::UnknownObject => {
+                Ok(Created::notice(format!("{kind} {name} does not exist, nothing done")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn drop_object(self: &Arc<Self>, id: ObjectId, cascade: bool, target: DropTarget) -> Result<(), EngineError> {
+        let dropped = self.lock_catalog().clone().drop(id, cascade)?;
+        for object in &dropped.objects {
+            self.stop_object(object, target).await?;
+        }
+        // Only DDL changes the catalog, and this is the one DDL statement that runs.
+        self.store.write_catalog(dropped.changes)?;
+        Catalog::drop(&mut self.lock_catalog(), id, cascade)?;
+        Ok(())
+    }
+
+    /// Ends what runs for an object, before the catalog forgets it.
+    async fn stop_object(self: &Arc<Self>, object: &Object, target: DropTarget) -> Result<(), EngineError> {
+        let id = object.id();
+        match object {
+            Object::View(view) if view.materialized => {
+                if let Some(job) = self.jobs.running(id) {
+                    job.kill();
+                    job.wait().await;
+                }
+                if let Some(into) = &view.into {
+                    self.remove_from_target(id, into.connection, target == DropTarget::Drop).await?;
+                }
+                let dropped = self.lock_flows().remove(&self.dataflow, id);
+                dropped.iter().for_each(|id| self.progress.leave(*id));
+                self.progress.advance(&self.dataflow);
+            }
+            Object::Source(_) => self.feeds.stop(id).await,
+            Object::Table(_) => self.store.drop_table(id)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn pair(parts: &[String]) -> [String; 2] {
+    <[String; 2]>::try_from(parts.to_vec()).expect("the parser gives database and table")
+}
+
+fn triple(parts: &[String]) -> [String; 3] {
+    <[String; 3]>::try_from(parts.to_vec()).expect("the parser gives database, table and column")
+}
+
+/// Comparisons are bytewise until collations are built: said once, where it can make a difference.
+fn collation_notice(table: &UpstreamTable) -> Option<String> {
+    let folding = |column: &&crate::row::schema::Column| {
+        let ci = column.collation.as_ref().is_some_and(|collation| collation.contains("_ci"));
+        ci && !matches!(column.sql_type, SqlType::Enum(_) | SqlType::Set(_))
+    };
+    let columns: Vec<&str> = table.schema.columns.iter().filter(folding).map(|column| column.name.as_str()).collect();
+    (!columns.is_empty()).then(|| {
+        format!(
+            "{}.{}: comparisons of {} are by bytes, not by collation",
+            table.database,
+            table.name,
+            columns.join(", ")
+        )
+    })
+}
+
+pub fn option_is_set(create: &CreateView, name: &str) -> bool {
+    create.options.iter().any(|(option, _)| option == name)
+}

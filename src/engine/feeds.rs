@@ -1,0 +1,129 @@
+//! The running sources: starting them, asking them to follow tables, hearing from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::row::{ObjectId, Position};
+use crate::sources::{Command, Event, FollowedTable, Link, Source, Start, Stop};
+use crate::store::Store;
+
+/// Commands waiting for a source that is busy.
+const COMMANDS_MAX: usize = 64;
+
+/// All sources of this server.
+pub struct Feeds {
+    store: Arc<Store>,
+    events: mpsc::Sender<(ObjectId, Event)>,
+    feeds: Mutex<BTreeMap<ObjectId, Feed>>,
+}
+
+struct Feed {
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+    requested: BTreeSet<ObjectId>,
+    state: FeedState,
+    loading: BTreeMap<ObjectId, (u64, Option<u64>)>,
+}
+
+/// What SHOW SOURCES tells of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedState {
+    Starting,
+    Running,
+    Waiting(String),
+    Stopped(Stop),
+}
+
+impl std::fmt::Display for FeedState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FeedState::Starting => f.write_str("starting"),
+            FeedState::Running => f.write_str("running"),
+            FeedState::Waiting(reason) => write!(f, "waiting: {reason}"),
+            FeedState::Stopped(stop) => write!(f, "stopped: {}: {}; {}", stop.code, stop.message, stop.remedy),
+        }
+    }
+}
+
+impl Feeds {
+    pub fn new(store: Arc<Store>, events: mpsc::Sender<(ObjectId, Event)>) -> Feeds {
+        Feeds { store, events, feeds: Mutex::default() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectId, Feed>> {
+        self.feeds.lock().expect("no panic while feeds are held")
+    }
+
+    /// Starts a source where the last tick left it, following the tables that are loaded.
+    pub fn start(&self, id: ObjectId, source: Box<dyn Source>, position: Option<Position>, tables: Vec<FollowedTable>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let requested = tables.iter().map(|table| table.id).collect();
+        let link = Link { store: Arc::clone(&self.store), events: self.events.clone(), commands: receiver, id };
+        let task = tokio::spawn(source.run(Start { position, tables }, link));
+        let feed = Feed { commands, task, requested, state: FeedState::Starting, loading: BTreeMap::new() };
+        self.lock().insert(id, feed);
+    }
+
+    /// Asks a source for tables it was not asked for before.
+    pub async fn follow(&self, id: ObjectId, tables: Vec<FollowedTable>) {
+        let commands = {
+            let mut feeds = self.lock();
+            let Some(feed) = feeds.get_mut(&id) else { return };
+            let new: Vec<FollowedTable> = tables.into_iter().filter(|table| feed.requested.insert(table.id)).collect();
+            (!new.is_empty()).then(|| (feed.commands.clone(), new))
+        };
+        if let Some((commands, tables)) = commands {
+            // A closed channel is a source that stopped: its state says why.
+            let _ = commands.send(Command::Follow(tables)).await;
+        }
+    }
+
+    pub fn heard(&self, id: ObjectId, event: Event) {
+        let mut feeds = self.lock();
+        let Some(feed) = feeds.get_mut(&id) else { return };
+        match event {
+            Event::Transaction(_) => unreachable!("transactions go to the clock"),
+            Event::Loading { table, rows, rows_expected } => {
+                feed.loading.insert(table, (rows, rows_expected));
+            }
+            Event::Waiting { reason } => {
+                tracing::warn!(source = %id, reason, "source waits");
+                feed.state = FeedState::Waiting(reason);
+            }
+            Event::Running => feed.state = FeedState::Running,
+            Event::Stopped(stop) => {
+                tracing::error!(source = %id, code = stop.code, message = stop.message, "source stopped");
+                feed.state = FeedState::Stopped(stop);
+            }
+        }
+    }
+
+    pub fn state(&self, id: ObjectId) -> Option<FeedState> {
+        self.lock().get(&id).map(|feed| feed.state.clone())
+    }
+
+    /// Rows read so far of a table that is being loaded.
+    pub fn loading(&self, id: ObjectId, table: ObjectId) -> Option<(u64, Option<u64>)> {
+        self.lock().get(&id).and_then(|feed| feed.loading.get(&table).copied())
+    }
+
+    /// Ends a source; returns when it has ended.
+    pub async fn stop(&self, id: ObjectId) {
+        let feed = self.lock().remove(&id);
+        if let Some(feed) = feed {
+            drop(feed.commands);
+            feed.task.abort();
+            let _ = feed.task.await;
+        }
+    }
+
+    pub async fn stop_all(&self) {
+        let ids: Vec<ObjectId> = self.lock().keys().copied().collect();
+        for id in ids {
+            self.stop(id).await;
+        }
+    }
+}
