@@ -68,3 +68,6 @@ pub mod dataflow;
 pub mod sinks;
 
 pub mod engine;
+
+pub mod console;
+pub mod server;
