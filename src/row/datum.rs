@@ -12,8 +12,8 @@ use arrow::array::{
 };
 use arrow::datatypes::i256;
 
-use crate::row::temporal;
 use crate::row::types::SqlType;
+use crate::row::{float, temporal};
 
 /// A single value. Which variant a column holds follows from its `SqlType`.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,8 +98,8 @@ impl Datum {
             Datum::Int(v) if *sql_type == SqlType::Year => format!("{v:04}"),
             Datum::Int(v) => v.to_string(),
             Datum::UInt(v) => v.to_string(),
-            Datum::Float(v) => v.to_string(),
-            Datum::Double(v) => v.to_string(),
+            Datum::Float(v) => float::format_float(*v),
+            Datum::Double(v) => float::format_double(*v),
             Datum::Decimal(v) => format_decimal(*v, sql_type),
             Datum::Text(v) => v.clone(),
             Datum::Bytes(v) => match std::str::from_utf8(v) {

@@ -12,6 +12,7 @@
 pub mod codec;
 pub mod datum;
 pub mod delta;
+pub mod float;
 pub mod schema;
 pub mod temporal;
 pub mod types;
