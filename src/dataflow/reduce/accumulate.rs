@@ -12,6 +12,7 @@ use crate::dataflow::edge::Edge;
 use crate::dataflow::reduce::keyed::{Group, Logic};
 use crate::dataflow::reduce::output::{Output, State, Value};
 use crate::dataflow::reduce::{FaultKind, Reduction};
+use crate::plan::functions::types;
 use crate::plan::ir::AggregateFunction;
 
 /// Aggregates as lanes.
@@ -49,6 +50,8 @@ pub struct Finish {
     average: bool,
     /// Digits that the output has behind the point beyond the input's.
     more_scale: u32,
+    /// Digits of an average that are computed beyond those that are kept.
+    cut_digits: u32,
     precision: u8,
 }
 
@@ -198,7 +201,9 @@ impl Finish {
         };
         let more_scale = scale(output) - scale(input);
         let more_scale = u32::try_from(more_scale).expect("a sum has at least its input's digits behind the point");
-        Some(Finish { average, more_scale, precision })
+        let computed = types::quotient_digits(scale(input).unsigned_abs(), 0);
+        let cut_digits = u32::from(computed.saturating_sub(scale(output).unsigned_abs()));
+        Some(Finish { average, more_scale, cut_digits, precision })
     }
 
     /// The value of a group whose `count` values add up to `sum`; `None` if it does not fit.
@@ -207,10 +212,15 @@ impl Finish {
             return Some(Value::Null);
         }
         let ten = i256::from(10);
-        let mut number = sum.checked_mul(ten.checked_pow(self.more_scale)?)?;
-        if self.average {
-            number = divide_half_away(number, i256::from(count));
-        }
+        // More digits than the result has are computed first, and cut: as MySQL does it.
+        let cut = sum.checked_mul(ten.checked_pow(self.more_scale + self.cut_digits)?).filter(|_| self.average);
+        let number = match cut {
+            Some(cut) => divide_half_away(cut / i256::from(count), ten.checked_pow(self.cut_digits)?),
+            None => {
+                let number = sum.checked_mul(ten.checked_pow(self.more_scale)?)?;
+                if self.average { divide_half_away(number, i256::from(count)) } else { number }
+            }
+        };
         let limit = ten.checked_pow(u32::from(self.precision))?;
         (number < limit && number > limit.wrapping_neg()).then_some(Value::Number(number))
     }
@@ -220,7 +230,7 @@ impl Finish {
 fn divide_half_away(number: i256, divisor: i256) -> i256 {
     let (quotient, rest) = (number / divisor, number % divisor);
     let doubled = if rest < i256::ZERO { rest.wrapping_neg() } else { rest };
-    // Twice the rest is below twice a 64-bit count.
+    // A divisor is a 64-bit count or a power of ten far below 256 bits.
     if doubled.wrapping_add(doubled) < divisor {
         quotient
     } else if number < i256::ZERO {

@@ -90,6 +90,7 @@ pub fn run(op: Op, columns: &[ArrayRef], args: &[SqlType], returns: &SqlType) ->
 
 fn negate(column: &ArrayRef, returns: &SqlType) -> Result<ArrayRef, Fault> {
     let out_of_range = || Fault::OutOfRange(returns.clone());
+    // `unary` also meets what lies under a NULL, which may be any bits: nothing here may overflow.
     Ok(match column.data_type() {
         DataType::Int64 => {
             let negated = column.as_primitive::<Int64Type>().iter();
@@ -98,11 +99,11 @@ fn negate(column: &ArrayRef, returns: &SqlType) -> Result<ArrayRef, Fault> {
         }
         DataType::Float64 => Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(|v| 0.0 - v)),
         DataType::Decimal128(p, s) => {
-            let negated: Decimal128Array = column.as_primitive::<Decimal128Type>().unary(|v| -v);
+            let negated: Decimal128Array = column.as_primitive::<Decimal128Type>().unary(i128::wrapping_neg);
             Arc::new(negated.with_precision_and_scale(*p, *s).expect("the argument's own precision"))
         }
         DataType::Decimal256(p, s) => {
-            let negated: Decimal256Array = column.as_primitive::<Decimal256Type>().unary(|v| -v);
+            let negated: Decimal256Array = column.as_primitive::<Decimal256Type>().unary(i256::wrapping_neg);
             Arc::new(negated.with_precision_and_scale(*p, *s).expect("the argument's own precision"))
         }
         other => panic!("negation of {other}"),
@@ -246,10 +247,12 @@ fn decimal(op: Op, (a, s1): (i256, u8), (b, s2): (i256, u8), scale: u8) -> Optio
     Some(match op {
         Op::Multiply => rescale(a.checked_mul(b)?, s1 + s2, scale)?,
         Op::Divide => {
-            // One more digit than the result has, with the rest folded into it: rounding sees a half exactly.
-            let shift = (scale + s2 + 1) as i32 - s1 as i32;
-            let dividend = if shift >= 0 { rescale(a, 0, shift as u8)? } else { drop_digits(a, (-shift) as u8) };
-            drop_digits(dividend.checked_div(b)?, 1)
+            // As MySQL does it: so many digits are computed, the rest is cut, and those are rounded.
+            let quotient = |kept: u8| {
+                let quotient = long_division(a, b, (kept + s2) as i32 - s1 as i32)?;
+                Some(drop_digits(quotient, kept - scale))
+            };
+            quotient(types::quotient_digits(s1, s2).max(scale)).or_else(|| quotient(scale + 1))?
         }
         _ => {
             let (a, b) = (rescale(a, s1, wide)?, rescale(b, s2, wide)?);
@@ -261,6 +264,26 @@ fn decimal(op: Op, (a, s1): (i256, u8), (b, s2): (i256, u8), scale: u8) -> Optio
             }
         }
     })
+}
+
+/// `a * 10^shift / b`, cut; `None` if it needs more than 256 bits.
+fn long_division(a: i256, b: i256, shift: i32) -> Option<i256> {
+    if shift < 0 {
+        return a.checked_div(b)?.checked_div(rescale(i256::ONE, 0, -shift as u8)?);
+    }
+    if shift <= DECIMAL_PRECISION_MAX as i32
+        && let Some(dividend) = rescale(a, 0, shift as u8)
+    {
+        return dividend.checked_div(b);
+    }
+    let ten = i256::from_i128(10);
+    let (mut quotient, mut rest) = (a.checked_div(b)?, a.checked_rem(b)?);
+    for _ in 0..shift {
+        rest = rest.checked_mul(ten)?;
+        quotient = quotient.checked_mul(ten)?.checked_add(rest.checked_div(b)?)?;
+        rest = rest.checked_rem(b)?;
+    }
+    Some(quotient)
 }
 
 fn decimal_column(values: Vec<Option<i256>>, returns: &SqlType) -> Result<ArrayRef, Fault> {

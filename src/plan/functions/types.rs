@@ -107,6 +107,13 @@ pub fn arithmetic(op: &str, a: &SqlType, b: &SqlType) -> Result<SqlType, TypeErr
     })
 }
 
+/// How many digits after the point MySQL computes of a quotient before it rounds: it divides in groups of nine.
+pub fn quotient_digits(s1: u8, s2: u8) -> u8 {
+    let whole_groups = |digits: u8| digits.div_ceil(9) * 9;
+    let given = (whole_groups(s1) - s1) + (whole_groups(s2) - s2);
+    whole_groups(whole_groups(s1) + whole_groups(s2) + DIV_SCALE_INCREMENT.saturating_sub(given))
+}
+
 /// The type in which `a` and `b` are compared; text literals beside a date are read before this is asked.
 pub fn comparison(a: &SqlType, b: &SqlType) -> Result<SqlType, TypeError> {
     use SqlType::*;
