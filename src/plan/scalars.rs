@@ -354,14 +354,12 @@ impl Scope<'_> {
         let sql_type = match param {
             Param::Text => return Ok(self.to_text(x)),
             Param::Common => common.clone(),
-            Param::Int => {
-                types::number(&x.sql_type)?;
-                BIGINT
+            Param::Int if types::number(&x.sql_type)? == (Number::Int { unsigned: true }) => {
+                // By way of a DECIMAL, which is cut to the largest BIGINT: an integer would keep its bits.
+                return Ok(self.cast(self.cast(x, &types::decimal(20, 0)), &BIGINT));
             }
-            Param::Double => {
-                types::number(&x.sql_type)?;
-                SqlType::Double
-            }
+            Param::Int => BIGINT,
+            Param::Double => types::number(&x.sql_type).map(|_| SqlType::Double)?,
             Param::Number => match types::number(&x.sql_type)? {
                 Number::Int { unsigned } => SqlType::Int { bytes: 8, unsigned },
                 Number::Double => SqlType::Double,

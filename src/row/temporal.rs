@@ -135,6 +135,17 @@ pub fn parse_time(text: &str) -> Option<i64> {
     (valid && total <= TIME_MICROS_MAX).then_some(sign * total)
 }
 
+/// To so many digits of a second.
+pub fn round_micros(micros: i64, digits: u8) -> i64 {
+    let unit = 10i64.pow(6 - digits.min(6) as u32);
+    (micros + unit / 2).div_euclid(unit) * unit
+}
+
+/// Half away from zero: a TIME can be negative, and then stands for its distance.
+pub fn round_time(micros: i64, digits: u8) -> i64 {
+    (round_micros(micros.abs(), digits) * micros.signum()).clamp(-TIME_MICROS_MAX, TIME_MICROS_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

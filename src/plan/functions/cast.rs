@@ -226,14 +226,18 @@ fn to_int(datum: &Datum, from: &SqlType, to: &SqlType, mode: Mode) -> Option<Dat
         Datum::Float(_) | Datum::Double(_) => finite_to_i128(to_double(datum, from)?)?,
         other => {
             let (value, scale) = exact(other, from)?;
-            drop_digits(value, scale).to_i128()?
+            let whole = drop_digits(value, scale);
+            whole.to_i128().unwrap_or(if whole < i256::ZERO { i128::MIN } else { i128::MAX })
         }
     };
     let (least, most) = int_range(to);
-    let fitted = match mode {
-        Mode::Query => value.clamp(least, most),
-        Mode::Assign => (least..=most).contains(&value).then_some(value)?,
+    let fitted = match (mode, datum) {
+        (Mode::Assign, _) => (least..=most).contains(&value).then_some(value)?,
+        (Mode::Query, Datum::Decimal(_)) => value.clamp(i64::MIN.into(), most),
+        (Mode::Query, Datum::Float(_) | Datum::Double(_)) => value.clamp(i64::MIN.into(), i64::MAX.into()),
+        (Mode::Query, _) => value.clamp(i64::MIN.into(), u64::MAX.into()),
     };
+    // A BIGINT of the other sign keeps its bits: -1 as UNSIGNED is the largest.
     Some(match to {
         SqlType::Int { unsigned: true, .. } | SqlType::Bit(_) => Datum::UInt(fitted as u64),
         _ => Datum::Int(fitted as i64),
@@ -241,7 +245,7 @@ fn to_int(datum: &Datum, from: &SqlType, to: &SqlType, mode: Mode) -> Option<Dat
 }
 
 fn finite_to_i128(value: f64) -> Option<i128> {
-    value.is_finite().then(|| value.round() as i128)
+    value.is_finite().then(|| value.round_ties_even() as i128)
 }
 
 pub fn int_range(sql_type: &SqlType) -> (i128, i128) {
@@ -305,7 +309,7 @@ fn to_moment(datum: &Datum, from: &SqlType, to: &SqlType, mode: Mode, zone: Zone
     let wall = match datum {
         Datum::Time(micros) => {
             return match to {
-                SqlType::Time(digits) => Some(Datum::Time(round_micros(*micros, *digits))),
+                SqlType::Time(digits) => Some(Datum::Time(temporal::round_time(*micros, *digits))),
                 _ => None,
             };
         }
@@ -328,17 +332,12 @@ fn to_moment(datum: &Datum, from: &SqlType, to: &SqlType, mode: Mode, zone: Zone
     }
     Some(match to {
         SqlType::Date => Datum::Date(days),
-        SqlType::Time(digits) if matches!(datum, Datum::Text(_)) => Datum::Time(round_micros(wall, *digits)),
-        SqlType::Time(digits) => Datum::Time(round_micros(wall.rem_euclid(MICROS_A_DAY), *digits)),
-        SqlType::Datetime(digits) => Datum::Datetime(round_micros(wall, *digits)),
-        SqlType::Timestamp(digits) => Datum::Timestamp(round_micros(wall - zone.offset_micros, *digits)),
+        SqlType::Time(digits) if matches!(datum, Datum::Text(_)) => Datum::Time(temporal::round_time(wall, *digits)),
+        SqlType::Time(digits) => Datum::Time(temporal::round_micros(wall.rem_euclid(MICROS_A_DAY), *digits)),
+        SqlType::Datetime(digits) => Datum::Datetime(temporal::round_micros(wall, *digits)),
+        SqlType::Timestamp(digits) => Datum::Timestamp(temporal::round_micros(wall - zone.offset_micros, *digits)),
         other => panic!("{other} is no moment"),
     })
-}
-
-fn round_micros(micros: i64, digits: u8) -> i64 {
-    let unit = 10i64.pow(6 - digits.min(6) as u32);
-    (micros + unit / 2).div_euclid(unit) * unit
 }
 
 #[cfg(test)]

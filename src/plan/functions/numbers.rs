@@ -99,7 +99,7 @@ fn to_whole(value: &Datum, types: &Types<'_>, double: fn(f64) -> f64, towards: i
 }
 
 fn round(row: &[Datum], types: &Types<'_>) -> Result<Datum, Fault> {
-    at_digits(row, types, rescale, |v| (v.abs() + 0.5).floor().copysign(v))
+    at_digits(row, types, rescale, f64::round_ties_even)
 }
 
 fn truncate(row: &[Datum], types: &Types<'_>) -> Result<Datum, Fault> {
@@ -122,8 +122,8 @@ fn at_digits(
         _ => 0,
     };
     if let Datum::Double(v) = row[0] {
-        let unit = 10f64.powi(places);
-        let rounded = double(v * unit) / unit;
+        let unit = 10f64.powi(places.abs());
+        let rounded = if places < 0 { double(v / unit) * unit } else { double(v * unit) / unit };
         return Ok(Datum::Double(if rounded.is_finite() { rounded } else { v }));
     }
     let scale = digits(&types.args[0]).1 as i32;

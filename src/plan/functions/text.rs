@@ -8,8 +8,8 @@ use crate::row::types::{BIGINT, SqlType};
 pub const FUNCTIONS: &[Function] = &[
     Function::new("concat", (1, 1_000), &[Param::Text], joined, concat),
     Function::new("concat_ws", (2, 1_000), &[Param::Text], separated, concat_ws).sees_nulls(),
-    Function::new("lower", (1, 1), &[Param::Text], same, |row, _| map(row, |s| s.to_lowercase())),
-    Function::new("upper", (1, 1), &[Param::Text], same, |row, _| map(row, |s| s.to_uppercase())),
+    Function::new("lower", (1, 1), &[Param::Text], same, |row, _| map(row, |s| s.chars().map(lower).collect())),
+    Function::new("upper", (1, 1), &[Param::Text], same, |row, _| map(row, |s| s.chars().map(upper).collect())),
     Function::new("length", (1, 1), &[Param::Text], |_| Ok(BIGINT), |row, _| count(row, str::len)),
     Function::new("char_length", (1, 1), &[Param::Text], |_| Ok(BIGINT), |row, _| count(row, |s| s.chars().count())),
     Function::new("substring", (2, 3), &[Param::Text, Param::Int], same, substring),
@@ -53,6 +53,22 @@ fn int(datum: &Datum) -> i64 {
         Datum::Int(value) => *value,
         other => panic!("{other:?} is no integer, though the parameter is"),
     }
+}
+
+/// The character's own other case: one that would become several stays, as ß does.
+fn single(mut cased: impl Iterator<Item = char>, c: char) -> char {
+    match (cased.next(), cased.next()) {
+        (Some(one), None) => one,
+        _ => c,
+    }
+}
+
+fn lower(c: char) -> char {
+    single(c.to_lowercase(), c)
+}
+
+fn upper(c: char) -> char {
+    single(c.to_uppercase(), c)
 }
 
 fn map(row: &[Datum], f: fn(&str) -> String) -> Result<Datum, Fault> {
