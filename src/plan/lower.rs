@@ -95,8 +95,7 @@ fn limits(query: &ast::Query, source: Source<'_>) -> Result<(Option<u64>, u64), 
             if let Some(by) = limit_by.first() {
                 return Err(not_supported("LIMIT BY", None, source.offset(ast::Spanned::span(by).start)));
             }
-            let limit = limit.as_ref().map(checked).transpose()?;
-            (limit, offset.as_ref().map_or(Ok(0), |o| checked(&o.value))?)
+            (limit.as_ref().map(checked).transpose()?, offset.as_ref().map_or(Ok(0), |o| checked(&o.value))?)
         }
     })
 }
@@ -277,8 +276,7 @@ impl Lowering<'_> {
         let scope = self.scope(names, schema);
         let mut conditions = Vec::new();
         for (l, r) in &join.on {
-            let call = [scope.scalar(l)?, scope.scalar(r)?];
-            let [l_scalar, r_scalar] = call;
+            let (l_scalar, r_scalar) = (scope.scalar(l)?, scope.scalar(r)?);
             conditions.push(scope.equality(l_scalar, r_scalar).map_err(|e| scope.type_error(e, l))?);
         }
         if let Some(filter) = &join.filter {
@@ -314,11 +312,13 @@ impl Lowering<'_> {
     }
 
     fn aggregate(&self, input: &LogicalPlan, groups: &[Logical], calls: &[Logical]) -> Result<Plan, PlanError> {
-        let names = input.schema();
-        let input = self.plan(input)?;
-        let scope = self.scope(names, &input.schema);
+        let plan = self.plan(input)?;
+        let scope = self.scope(input.schema(), &plan.schema);
         let mut columns = Vec::new();
-        for group in groups {
+        // DataFusion has one column for an expression that is grouped by twice.
+        let once = |i: &usize| !groups[..*i].contains(&groups[*i]);
+        let groups: Vec<&Logical> = (0..groups.len()).filter(once).map(|i| &groups[i]).collect();
+        for group in &groups {
             columns.push((scope.scalar(group)?, self.name(group, &scope)?));
         }
         let mut aggregates = Vec::new();
@@ -336,7 +336,7 @@ impl Lowering<'_> {
             aggregates.push(Aggregate { function, input: at });
             outputs.push(output);
         }
-        let input = build::project(input, columns);
+        let input = build::project(plan, columns);
         let keys: Vec<usize> = (0..groups.len()).collect();
         let mut columns: Vec<Column> = input.schema.columns[..groups.len()].to_vec();
         columns.extend(outputs);
