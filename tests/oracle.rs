@@ -3,7 +3,7 @@
 //! The same statements go to the engine (as local tables and materialized views) and to SQLite (as tables and plain
 //! views); each view is compared as a multiset of text, read as a view and recomputed ad hoc. What this cannot catch: a
 //! mistake that SQLite shares (both follow SQL's rules on NULL), and MySQL's own rules on types, which the values here
-//! avoid; tests/real.rs compares with MySQL.
+//! avoid; tests/mysql_oracle compares with MySQL.
 //!
 //! A failure prints its seed; seeds that ever failed are kept in `KEPT_SEEDS`. `TIDEMILL_ORACLE_SEEDS=n` runs more.
 

@@ -27,7 +27,7 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("src/plan/desugar.rs", 467),
     ("src/plan/lower.rs", 495),
     ("src/plan/parse/cursor.rs", 423),
-    ("src/plan/scalars.rs", 552),
+    ("src/plan/scalars.rs", 550),
     ("src/sinks/wide/task.rs", 680),
     ("src/sinks/wide/tests.rs", 588),
     ("src/sources/mysql/run.rs", 422),
@@ -37,7 +37,7 @@ const LONG_FILES: &[(&str, usize)] = &[
 /// Functions above `FUNCTION_LINES_MAX`, likewise.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ("src/dataflow/arrange/tests.rs", "a_trace_reads_compacts_and_imports_as_of_a_time", 84),
-    ("src/plan/tests.rs", "expressions_have_mysqls_values", 73),
+    ("src/plan/tests.rs", "expressions_have_mysqls_values", 72),
     ("src/store/tests/suite.rs", "every_type_comes_back_as_it_went", 76),
 ];
 /// Modules whose every name is meant: a list of array types, an enum's variants inside one function.

@@ -167,7 +167,7 @@ fn free_port() -> Result<u16, String> {
     Ok(listener.local_addr().map_err(|e| e.to_string())?.port())
 }
 
-fn text(value: mysql_async::Value) -> Option<String> {
+pub fn text(value: mysql_async::Value) -> Option<String> {
     match value {
         mysql_async::Value::NULL => None,
         mysql_async::Value::Bytes(bytes) => Some(match String::from_utf8(bytes) {
