@@ -358,7 +358,7 @@ mod tests {
             ("12abc", BIGINT, Some("12")),
             ("abc", BIGINT, Some("0")),
             ("-7.9", BIGINT, Some("-7")),
-            ("99999999999999999999", BIGINT, Some("9223372036854775807")),
+            ("99999999999999999999", BIGINT, Some("-1")),
             ("12.345", decimal.clone(), Some("12.35")),
             ("1e9", decimal, Some("999.99")),
             (" 1.5e2x", SqlType::Double, Some("150")),
