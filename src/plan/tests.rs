@@ -194,7 +194,6 @@ fn value(sql: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one case after another")]
 fn expressions_have_mysqls_values() {
     for (sql, expected) in [
         ("1 + 2 * 3", "7"),
@@ -268,7 +267,7 @@ fn expressions_have_mysqls_values() {
     }
 }
 
-/// A quotient is computed in groups of nine digits, the rest is cut, and it is rounded to four more than the dividend's.
+/// A quotient is computed in groups of nine digits, cut there, and rounded to four more than the dividend has.
 #[test]
 fn numbers_are_divided_cast_and_printed_as_in_mysql() {
     for (sql, expected) in [

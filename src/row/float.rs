@@ -29,7 +29,7 @@ fn print(scientific: &str) -> String {
     };
     // The number is 0.DIGITS times ten to this power.
     let point = if digits == "0" { 1 } else { exponent + 1 };
-    if point > POINT_MAX || point < 1 - POINT_MAX {
+    if !(1 - POINT_MAX..=POINT_MAX).contains(&point) {
         let (first, rest) = digits.split_at(1);
         let rest = if rest.is_empty() { String::new() } else { format!(".{rest}") };
         return format!("{sign}{first}{rest}e{exponent}");
