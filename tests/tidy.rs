@@ -30,9 +30,8 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("src/plan/scalars.rs", 550),
     ("src/sinks/wide/task.rs", 680),
     ("src/sinks/wide/tests.rs", 588),
-    ("src/sources/mysql/run.rs", 422),
     ("src/store/tests/suite.rs", 414),
-    ("tests/mysql_source.rs", 463),
+    ("tests/mysql_source.rs", 448),
 ];
 /// Functions above `FUNCTION_LINES_MAX`, likewise.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[

@@ -305,6 +305,38 @@ async fn kill_nine_under_load() {
     .await;
 }
 
+/// kill -9 while columns that are not followed come and go and XA transactions are prepared and end.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_nine_between_alters_and_prepared_transactions() {
+    let Some(source) = Server::start_or_skip(Kind::MySql, &[]).await else { return };
+    let Some(target) = Server::start_or_skip(Kind::MySql, &[]).await else { return };
+    source.run("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, x INT, a INT, b INT)").await;
+    target.run("CREATE DATABASE mart").await;
+    let mut server = Tidemill::start(&temporary("alter"), &[], &[]).await;
+    let client = server.client().await;
+    connect(&client, &source, &target, "d.*) EXCLUDE COLUMNS (d.t.x").await;
+    sql(&client, "CREATE MATERIALIZED VIEW t INTO dw.mart.t WITH (wait) AS SELECT id, a, b FROM shop.d.t").await;
+    for round in 0..6u64 {
+        let insert = |id: u64| format!("INSERT INTO d.t (id, a, b) VALUES ({id}, {round}, {id})");
+        source.run(&insert(10 * round)).await;
+        let xa = format!("XA START 'x'; {}; XA END 'x'; XA PREPARE 'x'", insert(10 * round + 1));
+        source.run(&xa).await;
+        tokio::time::sleep(Duration::from_millis(700 * (round % 2))).await;
+        server.kill();
+        source.run("XA COMMIT 'x'").await;
+        server.restart().await;
+        let place = if round < 3 { "FIRST" } else { "AFTER a" };
+        source.run(&format!("ALTER TABLE d.t ADD COLUMN n{round} INT DEFAULT -1 {place}")).await;
+        source.run(&insert(10 * round + 2)).await;
+        tokio::time::sleep(Duration::from_millis(300 * (round % 3))).await;
+        server.kill();
+        source.run(&insert(10 * round + 3)).await;
+        server.restart().await;
+        let what = format!("t after round {round}\n{}", server.log());
+        equal(&what, &source, "SELECT id, a, b FROM d.t", &target, "SELECT id, a, b FROM mart.t", 60).await;
+    }
+}
+
 /// A second server on the same target takes over; the first stops writing. A lost data directory ends in a load by
 /// diff.
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::row::ObjectId;
-use crate::row::schema::Schema;
+use crate::row::schema::{Layout, Schema};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Object {
@@ -101,9 +101,9 @@ pub struct Table {
     /// `None`: a local table.
     pub source: Option<ObjectId>,
     pub schema: Schema,
-    /// Every column of a followed table in the upstream's order, also those that are not followed.
+    /// Of a followed table, the newest last; the older ones until no restart needs them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub layout: Vec<String>,
+    pub layouts: Vec<Layout>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

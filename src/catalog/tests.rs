@@ -68,7 +68,7 @@ fn source(name: &str, connection: ObjectId) -> impl FnOnce(ObjectId) -> Object {
 }
 
 fn table(name: &str, source: Option<ObjectId>) -> impl FnOnce(ObjectId) -> Object {
-    move |id| Object::Table(Table { id, name: parts(name), source, schema: schema(), layout: vec![] })
+    move |id| Object::Table(Table { id, name: parts(name), source, schema: schema(), layouts: vec![] })
 }
 
 fn view(name: &str, depends_on: Vec<ObjectId>, into: Option<ObjectId>) -> impl FnOnce(ObjectId) -> Object {

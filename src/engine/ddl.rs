@@ -15,7 +15,7 @@ use crate::plan::refuse::Use;
 use crate::plan::relations::CatalogRelations;
 use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, DropTarget, Name};
 use crate::row::ObjectId;
-use crate::row::schema::Schema;
+use crate::row::schema::{Layout, Schema};
 use crate::row::types::SqlType;
 use crate::sources::UpstreamTable;
 use crate::sources::generator::{self, Generator};
@@ -135,9 +135,10 @@ impl Core {
 
     fn add_followed(&self, connection: &str, source: ObjectId, table: UpstreamTable) -> Result<(), EngineError> {
         let name = vec![connection.to_string(), table.database, table.name];
-        let (schema, layout) = (table.schema.clone(), table.layout);
+        let schema = table.schema.clone();
+        let layouts = vec![Layout { since: None, columns: table.layout }];
         let id = self.add(|_, id| {
-            Ok::<_, EngineError>(Object::Table(Table { id, name, source: Some(source), schema, layout }))
+            Ok::<_, EngineError>(Object::Table(Table { id, name, source: Some(source), schema, layouts }))
         })?;
         Ok(self.store.create_table(id, &table.schema)?)
     }
@@ -321,9 +322,21 @@ impl Core {
         for object in &dropped.objects {
             self.stop_object(object, target).await?;
         }
-        // Only DDL changes the catalog, and this is the one DDL statement that runs.
+        // Only DDL adds and drops objects, and this is the one DDL statement that runs.
+        let mut catalog = self.lock_catalog();
         self.store.write_catalog(dropped.changes)?;
-        Catalog::drop(&mut self.lock_catalog(), id, cascade)?;
+        Catalog::drop(&mut catalog, id, cascade)?;
+        Ok(())
+    }
+
+    /// Keeps what a source says of a table's columns. A table that was dropped meanwhile needs it no more.
+    pub fn keep_layouts(&self, table: ObjectId, layouts: Vec<Layout>) -> Result<(), EngineError> {
+        let mut catalog = self.lock_catalog();
+        let Some(Object::Table(table)) = catalog.get(table).map(|object| &**object) else { return Ok(()) };
+        let table = Object::Table(Table { layouts, ..table.clone() });
+        let mut next = catalog.clone();
+        self.store.write_catalog(next.update(table))?;
+        *catalog = next;
         Ok(())
     }
 

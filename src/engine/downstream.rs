@@ -57,6 +57,13 @@ impl Downstream for Core {
     }
 
     fn source_event(&self, source: ObjectId, event: Event) {
+        if let Event::Layouts { table, layouts } = event {
+            if let Err(error) = self.keep_layouts(table, layouts) {
+                // A store that failed once writes no tick either: no position moves past the layout.
+                tracing::error!(%table, %error, "the columns of a source table cannot be kept");
+            }
+            return;
+        }
         let loading = match &event {
             Event::Loading { rows, rows_expected, .. } => Some((*rows, *rows_expected)),
             _ => None,

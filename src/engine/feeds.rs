@@ -85,7 +85,9 @@ impl Feeds {
         let mut feeds = self.lock();
         let Some(feed) = feeds.get_mut(&id) else { return };
         match event {
-            Event::Transaction(_) => unreachable!("transactions go to the clock"),
+            Event::Transaction(_) | Event::Layouts { .. } => {
+                unreachable!("transactions go to the clock, layouts to the catalog")
+            }
             Event::Loading { table, rows, rows_expected } => {
                 feed.loading.insert(table, (rows, rows_expected));
             }

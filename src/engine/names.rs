@@ -90,7 +90,7 @@ impl Core {
                     database: database.clone(),
                     name: name.clone(),
                     schema: table.schema.clone(),
-                    layout: table.layout.clone(),
+                    layouts: table.layouts.clone(),
                 };
                 by_source.entry(source).or_default().push(followed);
             }

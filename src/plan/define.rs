@@ -19,7 +19,7 @@ pub fn secret(id: ObjectId, name: &Name, from: &SecretFrom) -> Secret {
 }
 
 pub fn table(id: ObjectId, name: &Name, schema: &Schema) -> Table {
-    Table { id, name: name.parts.clone(), source: None, schema: schema.clone(), layout: vec![] }
+    Table { id, name: name.parts.clone(), source: None, schema: schema.clone(), layouts: vec![] }
 }
 
 pub fn connection(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
+use crate::row::Position;
 use crate::row::types::SqlType;
 
 /// One column. `name` keeps the case it was declared with; lookups ignore case, as MySQL's do.
@@ -33,6 +34,16 @@ pub struct Schema {
     pub columns: Vec<Column>,
     /// Positions in `columns`; values of these columns are unique together. Empty key: at most one row.
     pub key: Option<Vec<usize>>,
+}
+
+/// Every column of an upstream table in its order, also those that are not followed: a changelog may tell columns by
+/// position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Holds from the changelog's positions on that include this one; `None`: from the table's first row on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Position>,
+    pub columns: Vec<String>,
 }
 
 /// The key of Arrow field metadata under which a column's `SqlType` (JSON) travels through the planner.

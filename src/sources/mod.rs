@@ -9,6 +9,8 @@
 //! - a table that a view needs is read once ([`Command::Follow`]), into a generation of the store, at one point of the
 //!   changelog for all tables of the command; until the generation is installed by a transaction
 //!   ([`Transaction::installs`]), changes of the table are kept by the source and come with that transaction;
+//! - where a changelog tells columns by position, the source says of each new order before the first transaction that
+//!   may need it ([`Event::Layouts`]) and is given all of them at a restart, to choose by its position;
 //! - a transient fault (the link, the server) is retried inside with back-off and never moves a position;
 //! - what cannot be retried is [`Event::Stopped`] with a code, a position and a remedy: no gap, no skip, no guess.
 //!
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::row::schema::Schema;
+use crate::row::schema::{Layout, Schema};
 use crate::row::{ObjectId, Position};
 use crate::store::{Changes, Store};
 
@@ -58,8 +60,15 @@ pub struct FollowedTable {
     pub name: String,
     /// The columns that are followed; excluded ones are not in it.
     pub schema: Schema,
-    /// As in [`UpstreamTable::layout`], kept from there.
-    pub layout: Vec<String>,
+    /// The first as in [`UpstreamTable::layout`], then as in [`Event::Layouts`].
+    pub layouts: Vec<Layout>,
+}
+
+impl FollowedTable {
+    /// The columns in the upstream's order, after all that is known.
+    pub fn layout(&self) -> &[String] {
+        self.layouts.last().map_or(&[], |layout| &layout.columns)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +87,12 @@ pub enum Event {
         table: ObjectId,
         rows: u64,
         rows_expected: Option<u64>,
+    },
+    /// All layouts of a table that a restart at the store's position or later may need, the newest last. They are
+    /// made durable before any transaction that is sent after this, so a position never knows less than its changes.
+    Layouts {
+        table: ObjectId,
+        layouts: Vec<Layout>,
     },
     /// The link is down and being retried: for SHOW SOURCES.
     Waiting {

@@ -118,7 +118,8 @@ impl Stage {
         Ok(Changes { held: Held::Staged(Arc::new(segment)) })
     }
 
-    fn spill(&mut self) -> Result<(), StoreError> {
+    /// Moves what is in memory to the log, for changes that will wait.
+    pub fn spill(&mut self) -> Result<(), StoreError> {
         let deltas = std::mem::take(&mut self.memory);
         self.memory_bytes = 0;
         let mut entries = BTreeMap::new();

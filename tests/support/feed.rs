@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill::row::datum::Datum;
+use tidemill::row::schema::Layout;
 use tidemill::row::{ObjectId, Position, Ts};
 use tidemill::sources::mysql::MySql;
 use tidemill::sources::mysql::connect::Options;
@@ -22,7 +23,11 @@ pub struct Feed {
     pub tables: Vec<FollowedTable>,
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<(ObjectId, Event)>,
+    /// Columns that are not followed: database, table, column.
+    pub excluded: Vec<(String, String, String)>,
     pub waiting: Vec<String>,
+    /// False: transactions are lost, as by a crash before their tick.
+    pub keeps_transactions: bool,
     /// Reports of tables being read.
     pub reports: usize,
     /// Every transaction that changed rows or installed tables.
@@ -42,7 +47,25 @@ impl Feed {
         let start = Start { position: store.positions().get(&SOURCE).cloned(), tables: tables.clone() };
         let link = Link { store: store.clone(), events: event_sender, commands: command_receiver, id: SOURCE };
         tokio::spawn(Box::new(MySql::new(options.clone())).run(start, link));
-        Feed { store, tables, commands, events, waiting: Vec::new(), reports: 0, transactions: 0 }
+        let (excluded, waiting) = (Vec::new(), Vec::new());
+        Feed {
+            store,
+            tables,
+            commands,
+            events,
+            excluded,
+            waiting,
+            keeps_transactions: true,
+            reports: 0,
+            transactions: 0,
+        }
+    }
+
+    /// The process ends and comes again, with what is durable.
+    pub fn restart(self, options: &Options) -> Feed {
+        let (store, tables) = (self.store.clone(), self.tables.clone());
+        drop(self);
+        Feed::resume(options, store, tables)
     }
 
     /// Follows `database.table`s, as their schemas are now, and waits until they are installed.
@@ -53,8 +76,14 @@ impl Feed {
     }
 
     pub async fn ask_to_follow(&mut self, options: &Options, names: &[(&str, &str)]) {
+        let tables = self.declare(options, names).await;
+        self.ask(tables).await;
+    }
+
+    /// Tables as they are now, of which the source is not told yet.
+    pub async fn declare(&mut self, options: &Options, names: &[(&str, &str)]) -> Vec<FollowedTable> {
         let patterns: Vec<_> = names.iter().map(|(d, t)| (d.to_string(), t.to_string())).collect();
-        let upstream = schema::tables(options, &patterns, &[]).await.expect("the server answers");
+        let upstream = schema::tables(options, &patterns, &self.excluded).await.expect("the server answers");
         let known = self.tables.len() as u64;
         let tables: Vec<FollowedTable> = upstream
             .into_iter()
@@ -64,7 +93,7 @@ impl Feed {
                 database: u.database,
                 name: u.name,
                 schema: u.schema,
-                layout: u.layout,
+                layouts: vec![Layout { since: None, columns: u.layout }],
             })
             .collect();
         assert_eq!(tables.len(), names.len(), "every table is there");
@@ -72,6 +101,10 @@ impl Feed {
             self.store.create_table(table.id, &table.schema).expect("the store takes it");
         }
         self.tables.extend(tables.clone());
+        tables
+    }
+
+    pub async fn ask(&mut self, tables: Vec<FollowedTable>) {
         self.commands.send(Command::Follow(tables)).await.expect("the source runs");
     }
 
@@ -84,6 +117,7 @@ impl Feed {
                 event.unwrap_or_else(|_| panic!("nothing for {WAIT_SECONDS_MAX} s; waiting: {:?}", self.waiting));
             let (_, event) = event.expect("the source says Stopped before it ends");
             match event {
+                Event::Transaction(_) if !self.keeps_transactions => {}
                 Event::Transaction(transaction) => {
                     if !transaction.installs.is_empty() || transaction.changes.rows() > 0 {
                         self.transactions += 1;
@@ -96,6 +130,10 @@ impl Feed {
                     self.store.commit(&tick).expect("the store takes it");
                 }
                 Event::Waiting { reason } => self.waiting.push(reason),
+                Event::Layouts { table, layouts } => {
+                    let table = self.tables.iter_mut().find(|t| t.id == table).expect("a table that is followed");
+                    table.layouts = layouts;
+                }
                 Event::Loading { .. } => self.reports += 1,
                 Event::Running => {}
                 Event::Stopped(stop) => return Err(stop),

@@ -286,7 +286,7 @@ fn random_catalog(seed: u64) -> Catalog {
                     .collect(),
                 exclude_columns: (0..r.below(3)).map(|n| [r.name(n), r.name(n), r.name(n)]).collect(),
             }),
-            3 => Object::Table(Table { id, name: vec![name], source: None, schema: r.schema(), layout: vec![] }),
+            3 => Object::Table(Table { id, name: vec![name], source: None, schema: r.schema(), layouts: vec![] }),
             _ => Object::View(random_view(&mut r, id, name, &connections)),
         };
         catalog.add(object).unwrap_or_else(|e| panic!("seed {seed}: {e}"));

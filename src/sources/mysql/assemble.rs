@@ -2,21 +2,27 @@
 //!
 //! A table is *live* (its changes go with their transaction) or *loading* (changes that its snapshot does not have are
 //! kept). Whatever could make a followed table's rows differ from the server's and is no row event stops the source.
+//! Rows of an XA transaction wait for its end; which tables take them is decided then.
+
+mod query;
+mod xa;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mysql_common::binlog::consts::{EventFlags, EventType};
 use mysql_common::binlog::events::{
-    Event, ExecuteLoadQueryEvent, GtidEvent, IncidentEvent, QueryEvent, RowsEventData, TableMapEvent,
+    Event, ExecuteLoadQueryEvent, FormatDescriptionEvent, GtidEvent, IncidentEvent, RowsEventData, TableMapEvent,
 };
 
 use super::connect::{Fault, Options};
-use super::ddl::{self, Query, What};
+use super::ddl;
 use super::decode::{Batch, Decoder, RowMap, Undecodable};
 use super::gtid::{Gtid, GtidSet, Origin};
+use super::xa::{Prepared, Xid};
 use crate::row::ObjectId;
 use crate::row::delta::Delta;
+use crate::row::schema::Layout;
 use crate::sources::FollowedTable;
 use crate::store::{Changes, Stage, Store, StoreError};
 
@@ -33,11 +39,15 @@ pub struct Assembler {
     /// The last table map of each table: servers send one with every statement, mostly the same.
     maps: BTreeMap<ObjectId, (Vec<u8>, Arc<RowMap>)>,
     open: Option<Open>,
+    prepared: Prepared,
+    /// Since MySQL 8.0 table maps tell the collations of text columns.
+    tells_collations: bool,
 }
 
 /// One transaction that committed upstream.
 pub struct Commit {
-    pub gtid: Gtid,
+    /// What the position has from here on: two where an XA transaction ends, none where one waits for its end.
+    pub gtids: Vec<Gtid>,
     pub committed_ms: Option<u64>,
     /// Of live tables.
     pub changes: Changes,
@@ -45,6 +55,8 @@ pub struct Commit {
     pub kept: Changes,
     /// Tables whose rows are all gone; then there are no other changes.
     pub truncated: Vec<ObjectId>,
+    /// The columns of altered tables from here on.
+    pub layouts: Vec<(ObjectId, Vec<String>)>,
 }
 
 struct Followed {
@@ -58,12 +70,15 @@ struct Open {
     committed_ms: Option<u64>,
     /// In BEGIN … COMMIT: otherwise a statement is a transaction by itself.
     begun: bool,
+    /// In XA START … PREPARE: all rows are in `live` until it is known where they go.
+    is_xa: bool,
     maps: BTreeMap<u64, Option<(Arc<RowMap>, bool)>>,
     /// Rows not yet staged, of one table.
     batch: Option<(ObjectId, bool, Batch)>,
     live: Option<Stage>,
     kept: Option<Stage>,
     truncated: Vec<ObjectId>,
+    layouts: Vec<(ObjectId, Vec<String>)>,
 }
 
 impl Assembler {
@@ -72,21 +87,42 @@ impl Assembler {
             .into_iter()
             .map(|table| (key(&table), Followed { decoder: Arc::new(Decoder::new(table)), loading: false }));
         let tables = live.collect();
-        Assembler { options, store, tables, loading_set: GtidSet::default(), maps: BTreeMap::new(), open: None }
+        Assembler {
+            options,
+            store,
+            tables,
+            loading_set: GtidSet::default(),
+            maps: BTreeMap::new(),
+            open: None,
+            prepared: Prepared::default(),
+            tells_collations: false,
+        }
     }
 
     pub fn is_between_transactions(&self) -> bool {
         self.open.is_none()
     }
 
-    pub fn follows(&self, table: ObjectId) -> bool {
-        self.tables.values().any(|t| t.decoder.table.id == table)
+    pub fn table(&self, table: ObjectId) -> Option<&FollowedTable> {
+        self.followed(table).map(|t| &t.decoder.table)
     }
 
-    /// How many columns of a followed table are followed.
-    pub fn columns(&self, table: ObjectId) -> usize {
-        let followed = self.tables.values().find(|t| t.decoder.table.id == table);
-        followed.map_or(0, |t| t.decoder.table.schema.columns.len())
+    fn followed(&self, table: ObjectId) -> Option<&Followed> {
+        self.tables.values().find(|t| t.decoder.table.id == table)
+    }
+
+    /// Where each transaction was prepared that waits for its end.
+    pub fn prepared(&self) -> BTreeMap<Xid, Gtid> {
+        self.prepared.gtids()
+    }
+
+    /// From the next transaction on, the table's columns are the last of its layouts.
+    pub fn set_layouts(&mut self, table: ObjectId, layouts: Vec<Layout>) {
+        let followed = self.tables.values_mut().find(|t| t.decoder.table.id == table);
+        let followed = followed.expect("only followed tables are altered");
+        let table = FollowedTable { layouts, ..followed.decoder.table.clone() };
+        self.maps.remove(&table.id);
+        followed.decoder = Arc::new(Decoder::new(table));
     }
 
     /// From the next transaction on, changes of these tables that are not in the set are kept.
@@ -108,9 +144,10 @@ impl Assembler {
         self.maps.retain(|id, _| !forgotten.contains(id));
     }
 
-    /// The link broke: a transaction without its commit never was.
+    /// The link broke: a transaction without its commit never was, and what is not in the position comes again.
     pub fn reset(&mut self) {
         self.open = None;
+        self.prepared.reset();
     }
 
     /// Takes the next event; a transaction when the event commits it.
@@ -149,9 +186,13 @@ impl Assembler {
                     "drop and create the source, so that its tables are copied anew",
                 ));
             }
+            FORMAT_DESCRIPTION_EVENT => {
+                let format: FormatDescriptionEvent<'_> = self.parsed(event)?;
+                let major = format.server_version().split('.').next().and_then(|major| major.parse().ok());
+                self.tells_collations = major.is_some_and(|major: u32| major >= 8);
+            }
             // Files' edges, heartbeats, comments, the context of statements, the shell of a compressed transaction.
-            FORMAT_DESCRIPTION_EVENT
-            | ROTATE_EVENT
+            ROTATE_EVENT
             | STOP_EVENT
             | PREVIOUS_GTIDS_EVENT
             | HEARTBEAT_EVENT
@@ -185,78 +226,15 @@ impl Assembler {
             gtid: Gtid { origin: Origin { uuid: gtid.sid(), tag }, number: gtid.gno() },
             committed_ms: (micros > 0).then_some(micros / 1000),
             begun: false,
+            is_xa: false,
             maps: BTreeMap::new(),
             batch: None,
             live: None,
             kept: None,
             truncated: Vec::new(),
+            layouts: Vec::new(),
         });
         Ok(())
-    }
-
-    fn query(&mut self, event: &Event) -> Result<Option<Commit>, Fault> {
-        let query: QueryEvent<'_> = self.parsed(event)?;
-        let query = ddl::read(&query.query(), &query.schema());
-        self.statement(&query)?;
-        let corrupt = self.corrupt("a statement outside of a transaction");
-        let open = self.open.as_mut().ok_or(corrupt)?;
-        match query {
-            Query::Begin => {
-                open.begun = true;
-                Ok(None)
-            }
-            Query::Mark => Ok(None),
-            Query::Changes(_) if open.begun => Ok(None),
-            Query::Rollback if open.has_rows() => Err(Fault::stop(
-                "ROLLBACK_LOGGED",
-                "rows of a followed table are in a transaction that ends with ROLLBACK",
-                "use a transactional engine (InnoDB) for followed tables, then drop and create the source",
-            )),
-            Query::Commit | Query::Rollback | Query::XaEnd | Query::Changes(_) => self.commit().map(Some),
-        }
-    }
-
-    /// Stops where a statement changes a followed table other than by rows.
-    fn statement(&mut self, query: &Query) -> Result<(), Fault> {
-        let Query::Changes(changes) = query else { return Ok(()) };
-        for change in changes {
-            for ((database, name), followed) in &self.tables {
-                let is_meant = *database == change.database && change.table.as_ref().is_none_or(|t| t == name);
-                let is_in_snapshot =
-                    followed.loading && self.open.as_ref().is_some_and(|open| self.loading_set.contains(&open.gtid));
-                if !is_meant || is_in_snapshot {
-                    continue;
-                }
-                let anew = "drop and create the source, so that its tables are read anew";
-                match change.what {
-                    What::Harmless => {}
-                    What::Schema => {
-                        let message = format!("table {database}.{name} was altered, renamed or dropped");
-                        return Err(Fault::stop("SCHEMA_CHANGED", message, anew));
-                    }
-                    What::Truncate => {
-                        self.open.iter_mut().for_each(|open| open.truncated.push(followed.decoder.table.id));
-                    }
-                    What::Rows => {
-                        let message = format!("table {database}.{name} was changed by a statement, not by row events");
-                        let remedy = format!("set binlog_format = ROW in every session, then {anew}");
-                        return Err(Fault::stop("STATEMENT_FORMAT", message, remedy));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The first byte says whether the prepare is the commit, too.
-    fn xa_prepare(&mut self, event: &Event) -> Result<Option<Commit>, Fault> {
-        let is_one_phase = event.data().first() == Some(&1);
-        if !is_one_phase && self.open.as_ref().is_some_and(Open::has_rows) {
-            let message = "a followed table was changed in an XA transaction";
-            let remedy = "write followed tables without XA or with ONE PHASE, then drop and create the source";
-            return Err(Fault::stop("XA_UNSUPPORTED", message, remedy));
-        }
-        self.commit().map(Some)
     }
 
     fn table_map(&mut self, event: &Event) -> Result<(), Fault> {
@@ -281,7 +259,7 @@ impl Assembler {
                 row_map
             }
         };
-        open.maps.insert(map.table_id(), Some((row_map, followed.loading)));
+        open.maps.insert(map.table_id(), Some((row_map, followed.loading && !open.is_xa)));
         Ok(())
     }
 
@@ -324,7 +302,8 @@ impl Assembler {
             Ok((finish(open.live)?, finish(open.kept)?))
         });
         let (changes, kept) = staged.map_err(|e| self.options.lost("stage a transaction", e))?;
-        Ok(Commit { gtid: open.gtid, committed_ms: open.committed_ms, changes, kept, truncated: open.truncated })
+        let Open { gtid, committed_ms, truncated, layouts, .. } = open;
+        Ok(Commit { gtids: vec![gtid], committed_ms, changes, kept, truncated, layouts })
     }
 
     fn unknown_event(&self, event: &Event) -> Result<Option<Commit>, Fault> {

@@ -161,7 +161,7 @@ async fn check_server(options: &Options, conn: &mut Conn) -> Result<(), Fault> {
 
 /// The server must still have all that we have not read, and have all that we have read.
 async fn check_history(options: &Options, conn: &mut Conn, executed: &GtidSet) -> Result<(), Fault> {
-    let purged = gtid_set(options, conn, "SELECT @@GLOBAL.gtid_purged").await?;
+    let purged = gtid_purged(options, conn).await?;
     if !purged.is_subset(executed) {
         return Err(gone(options, &format!("transactions {} are purged", purged.minus(executed))));
     }
@@ -188,6 +188,10 @@ fn gone(options: &Options, reason: &str) -> Fault {
 
 pub async fn gtid_executed(options: &Options, conn: &mut Conn) -> Result<GtidSet, Fault> {
     gtid_set(options, conn, "SELECT @@GLOBAL.gtid_executed").await
+}
+
+pub async fn gtid_purged(options: &Options, conn: &mut Conn) -> Result<GtidSet, Fault> {
+    gtid_set(options, conn, "SELECT @@GLOBAL.gtid_purged").await
 }
 
 async fn gtid_set(options: &Options, conn: &mut Conn, sql: &str) -> Result<GtidSet, Fault> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use mysql_common::binlog::events::{OptionalMetadataField, RowsEventData, TableMapEvent};
+use mysql_common::collations::{Collation, CollationId};
 
 use super::text::Charset;
 use super::value::Wire;
@@ -73,6 +74,7 @@ impl Decoder {
         let count = event.columns_count() as usize;
         let names = self.names(event, count)?;
         let unsigned = unsigned_columns(event, count);
+        let charsets = text_charsets(event, count);
         let schema = &self.table.schema;
         let mut columns = Vec::with_capacity(count);
         for i in 0..count {
@@ -94,6 +96,11 @@ impl Decoder {
                     let reason = format!("was {sql_type} when the source was created and comes as {wire:?} now");
                     return Err(Undecodable::Schema { column: name(), reason });
                 }
+                let is_text = matches!(sql_type, SqlType::Char(_) | SqlType::Varchar(_) | SqlType::Text(_));
+                if is_text && charsets[i].is_some_and(|charset| charset != Some(self.charsets[target])) {
+                    let reason = "has another character set than when the source was created".into();
+                    return Err(Undecodable::Schema { column: name(), reason });
+                }
             }
             columns.push((wire, target));
         }
@@ -110,18 +117,19 @@ impl Decoder {
         Batch::new(&self.table.schema, self.arrow.clone())
     }
 
-    /// Column names by position. Columns beyond the layout were added at the end since: any other change of the layout
-    /// stops the source when its ALTER TABLE comes by.
+    /// Column names by position. Columns beyond the layout are the server's own: some versions show those of
+    /// indexes over expressions.
     fn names(&self, event: &TableMapEvent<'_>, count: usize) -> Result<Vec<String>, Undecodable> {
         for field in event.iter_optional_meta().flatten() {
             if let OptionalMetadataField::ColumnName(names) = field {
                 return Ok(names.iter_names().flatten().map(|n| n.name().into_owned()).collect());
             }
         }
-        if let Some(missing) = self.table.layout.get(count) {
+        let layout = self.table.layout();
+        if let Some(missing) = layout.get(count) {
             return Err(Undecodable::Schema { column: missing.clone(), reason: "is not in the table any more".into() });
         }
-        Ok(self.table.layout.clone())
+        Ok(layout.to_vec())
     }
 }
 
@@ -137,6 +145,43 @@ fn unsigned_columns(event: &TableMapEvent<'_>, count: usize) -> Vec<Option<bool>
         }
     }
     unsigned
+}
+
+/// The character sets of columns, where the table map says them and their collation is known; within, `None`: one that
+/// cannot be read.
+fn text_charsets(event: &TableMapEvent<'_>, count: usize) -> Vec<Option<Option<Charset>>> {
+    let mut charsets = vec![None; count];
+    let has_one = |i: &usize| matches!(event.get_column_type(*i), Ok(Some(t)) if t.is_character_type());
+    let columns: Vec<usize> = (0..count).filter(has_one).collect();
+    for field in event.iter_optional_meta().flatten() {
+        let collations: Vec<u16> = match &field {
+            OptionalMetadataField::ColumnCharset(all) => all.iter_charsets().flatten().collect(),
+            OptionalMetadataField::DefaultCharset(default) => {
+                let mut all = vec![default.default_charset(); columns.len()];
+                for other in default.iter_non_default().flatten() {
+                    all.iter_mut().skip(other.column_index() as usize).take(1).for_each(|c| *c = other.charset());
+                }
+                all
+            }
+            _ => continue,
+        };
+        for (column, collation) in columns.iter().zip(collations) {
+            let id = CollationId::from(collation);
+            let is_known = id != CollationId::UNKNOWN_COLLATION_ID;
+            charsets[*column] = is_known.then(|| Charset::of_collation(Some(Collation::resolve(id).collation())));
+        }
+    }
+    charsets
+}
+
+/// A VARCHAR may have grown since the source was created; a value that needs it does not fit what was made of it.
+fn is_too_long(value: &Datum, sql_type: &SqlType) -> bool {
+    match (value, sql_type) {
+        // Characters are counted only where the bytes leave a doubt.
+        (Datum::Text(text), SqlType::Varchar(n)) => text.len() > *n as usize && text.chars().count() > *n as usize,
+        (Datum::Bytes(bytes), SqlType::Varbinary(n)) => bytes.len() > *n as usize,
+        _ => false,
+    }
 }
 
 impl RowMap {
@@ -197,8 +242,14 @@ impl RowMap {
                 None => Datum::Null,
                 Some(bytes) => {
                     let sql_type = &self.decoder.table.schema.columns[target].sql_type;
-                    wire.datum(bytes, sql_type, self.decoder.charsets[target])
-                        .map_err(|reason| self.bad_value(target, reason))?
+                    let value = wire.datum(bytes, sql_type, self.decoder.charsets[target]);
+                    let value = value.map_err(|reason| self.bad_value(target, reason))?;
+                    if is_too_long(&value, sql_type) {
+                        let column = self.decoder.table.schema.columns[target].name.clone();
+                        let reason = format!("was {sql_type} when the source was created and holds a longer value now");
+                        return Err(Undecodable::Schema { column, reason });
+                    }
+                    value
                 }
             };
         }

@@ -1,32 +1,31 @@
 //! The source's task: one binlog stream, at most one snapshot beside it, commands in, events out.
 
+mod loading;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::assemble::{Assembler, Commit};
 use super::binlog::{Binlog, DIVERGED};
 use super::connect::{Fault, Options};
-use super::decode::Decoder;
-use super::gtid::GtidSet;
-use super::snapshot::{Progress, Snapshot};
+use super::gtid::{Gtid, GtidSet};
+use super::snapshot::Progress;
+use crate::row::schema::Layout;
 use crate::row::{ObjectId, Position};
 use crate::sources::{Command, Event, FollowedTable, Link, Source, Start, Stop, Transaction};
-use crate::store::{Changes, Stage};
+use crate::store::Changes;
+use loading::{Loading, append, next_of_loading};
 
-/// A quiet source still moves its position, that often; a snapshot that could not start is tried again as often.
+/// A quiet source still moves its position, that often.
 const TICK_SECONDS: u64 = 1;
 const BACK_OFF_MILLIS_MIN: u64 = 100;
 const BACK_OFF_MILLIS_MAX: u64 = 10_000;
 /// How often a server that lacks transactions is asked again before it counts as another history.
 const DIVERGED_ATTEMPTS_MAX: u32 = 10;
-const PROGRESS_REPORTS_MAX: usize = 16;
 /// How long the store may take to reach what was sent, when a TRUNCATE needs the rows there are.
 const STORE_SECONDS_MAX: u64 = 60;
 const STORE_POLL_MILLIS: u64 = 5;
@@ -88,26 +87,12 @@ struct Runner {
     loading: Option<Loading>,
     /// To be followed when the snapshot before is done.
     queue: VecDeque<FollowedTable>,
+    /// A snapshot that could not start is not tried again before.
+    load_after: Instant,
     /// Where bytes were unreadable the last time.
     corrupt_at: Option<GtidSet>,
     attempts: u32,
     diverged: u32,
-}
-
-/// Tables being read, and what their installation will need.
-struct Loading {
-    tables: Vec<Arc<Decoder>>,
-    set: GtidSet,
-    kept: Stage,
-    task: JoinHandle<Result<Vec<(ObjectId, u64)>, Fault>>,
-    progress: mpsc::Receiver<Progress>,
-    generations: Option<Vec<(ObjectId, u64)>>,
-}
-
-impl Drop for Loading {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// What woke the task.
@@ -127,10 +112,13 @@ impl Runner {
         hash.update(link.id.0.to_be_bytes());
         let digest = hash.finalize();
         let server_id = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) | 1 << 31;
-        let executed = start.position.map(|position| {
-            position.0.parse().unwrap_or_else(|e| panic!("a position that this source did not make: {e}"))
-        });
-        let assembler = Assembler::new(options.clone(), link.store.clone(), start.tables);
+        let executed = start.position.as_ref().map(set);
+        let mut tables = start.tables;
+        for table in &mut tables {
+            // Later ones are made again when their ALTERs come by again.
+            table.layouts.retain(|layout| holds(layout, executed.as_ref().unwrap_or(&GtidSet::default())));
+        }
+        let assembler = Assembler::new(options.clone(), link.store.clone(), tables);
         Runner {
             options,
             link,
@@ -141,6 +129,7 @@ impl Runner {
             assembler,
             loading: None,
             queue: VecDeque::new(),
+            load_after: Instant::now(),
             corrupt_at: None,
             attempts: 0,
             diverged: 0,
@@ -236,7 +225,8 @@ impl Runner {
             None => return Err(Ended::Closed),
             Some(Command::Follow(tables)) => {
                 for table in tables {
-                    let is_known = self.assembler.follows(table.id) || self.queue.iter().any(|t| t.id == table.id);
+                    let is_known =
+                        self.assembler.table(table.id).is_some() || self.queue.iter().any(|t| t.id == table.id);
                     if !is_known {
                         self.queue.push_back(table);
                     }
@@ -244,7 +234,7 @@ impl Runner {
             }
             Some(Command::Forget(tables)) => {
                 self.queue.retain(|t| !tables.contains(&t.id));
-                if self.loading.as_ref().is_some_and(|l| l.tables.iter().any(|t| tables.contains(&t.table.id))) {
+                if self.loading.as_ref().is_some_and(|l| tables.iter().any(|t| l.has(*t))) {
                     self.abandon_loading();
                     self.queue.retain(|t| !tables.contains(&t.id));
                 }
@@ -262,9 +252,11 @@ impl Runner {
     }
 
     async fn committed(&mut self, mut commit: Commit) -> Result<(), Broken> {
+        for (table, columns) in std::mem::take(&mut commit.layouts) {
+            self.altered(table, columns, &commit.gtids[0]).await?;
+        }
         for table in std::mem::take(&mut commit.truncated) {
-            let is_loading = |l: &Loading| l.tables.iter().any(|t| t.table.id == table);
-            if self.loading.as_ref().is_some_and(is_loading) {
+            if self.loading.as_ref().is_some_and(|l| l.has(table)) {
                 self.abandon_loading();
             } else {
                 commit.changes = self.all_deleted(table).await?;
@@ -278,13 +270,26 @@ impl Runner {
             self.abandon_loading();
             return Err(self.options.lost("keep changes of a table being read", e).into());
         }
-        self.executed.as_mut().expect("a session has a set").add(&commit.gtid);
-        self.unsent = true;
+        let executed = self.executed.as_mut().expect("a session has a set");
+        commit.gtids.iter().for_each(|gtid| executed.add(gtid));
+        self.unsent |= !commit.gtids.is_empty();
         self.attempts = 0;
         if commit.changes.rows() > 0 {
             self.transaction(commit.committed_ms, Vec::new(), commit.changes).await?;
         }
         self.install().await
+    }
+
+    /// Tells of a table's columns after an ALTER, before the position has it: a restart replays the ALTER or knows.
+    async fn altered(&mut self, table: ObjectId, columns: Vec<String>, gtid: &Gtid) -> Result<(), Broken> {
+        let altered = self.assembler.table(table).expect("only followed tables are altered");
+        let mut layouts = altered.layouts.clone();
+        layouts.push(Layout { since: Some(Position(gtid.to_string())), columns });
+        let durable = self.link.store.positions().get(&self.link.id).map(set).unwrap_or_default();
+        let oldest = layouts.iter().rposition(|layout| holds(layout, &durable)).unwrap_or(0);
+        layouts.drain(..oldest);
+        self.assembler.set_layouts(table, layouts.clone());
+        self.send(Event::Layouts { table, layouts }).await.map_err(Broken::Ended)
     }
 
     /// Every row of a table as a delete: TRUNCATE names none. The rows are those of the last tick, so the store must
@@ -305,7 +310,8 @@ impl Runner {
             }
         }
         let mut stage = self.link.store.stage();
-        let columns: Vec<usize> = (0..self.assembler.columns(table)).collect();
+        let columns = self.assembler.table(table).map_or(0, |t| t.schema.columns.len());
+        let columns: Vec<usize> = (0..columns).collect();
         let deleted = self.link.store.snapshot().scan(table, &columns, DELETE_BYTES).try_for_each(|delta| {
             let mut delta = delta?;
             delta.diffs.iter_mut().for_each(|diff| *diff = -*diff);
@@ -314,74 +320,12 @@ impl Runner {
         deleted.and_then(|()| stage.finish()).map_err(|e| self.options.lost("empty a table", e).into())
     }
 
-    async fn loaded(&mut self, loaded: Result<Vec<(ObjectId, u64)>, Fault>) -> Result<(), Broken> {
-        match loaded {
-            Ok(generations) => {
-                self.loading.as_mut().expect("it has loaded").generations = Some(generations);
-                self.install().await
-            }
-            Err(Fault::Stop(stop)) => Err(Broken::Fault(Fault::Stop(stop))),
-            Err(fault) => {
-                self.abandon_loading();
-                let event = Event::Waiting { reason: format!("reading tables starts again: {fault}") };
-                self.send(event).await.map_err(Broken::Ended)
-            }
-        }
-    }
-
-    /// Sends the loaded tables once the stream has reached their snapshot.
-    async fn install(&mut self) -> Result<(), Broken> {
-        let executed = self.executed.as_ref().expect("a session has a set");
-        let is_ready = |l: &Loading| l.generations.is_some() && l.set.is_subset(executed);
-        if !self.assembler.is_between_transactions() || !self.loading.as_ref().is_some_and(is_ready) {
-            return Ok(());
-        }
-        let mut loading = self.loading.take().expect("it is ready");
-        let generations = loading.generations.take().expect("it is ready");
-        let kept = std::mem::replace(&mut loading.kept, self.link.store.stage());
-        let changes = kept.finish().map_err(|e| {
-            self.queue.extend(loading.tables.iter().map(|t| t.table.clone()));
-            self.assembler.forget(&loading.tables.iter().map(|t| t.table.id).collect::<Vec<_>>());
-            self.options.lost("stage kept changes", e)
-        })?;
-        self.assembler.finish_loading();
-        self.transaction(None, generations, changes).await
-    }
-
     async fn tick(&mut self) -> Result<(), Broken> {
         if self.unsent {
             self.transaction(None, Vec::new(), Changes::none()).await?;
         }
-        if self.loading.is_some() || self.queue.is_empty() || !self.assembler.is_between_transactions() {
-            return Ok(());
-        }
-        let tables: Vec<Arc<Decoder>> = self.queue.iter().map(|t| Arc::new(Decoder::new(t.clone()))).collect();
-        let executed = self.executed.as_ref().expect("a session has a set");
-        let snapshot = match Snapshot::open(&self.options, &tables, executed).await {
-            Ok(snapshot) => snapshot,
-            Err(Fault::Stop(stop)) => return Err(Broken::Fault(Fault::Stop(stop))),
-            Err(fault) => {
-                let event = Event::Waiting { reason: fault.to_string() };
-                return self.send(event).await.map_err(Broken::Ended);
-            }
-        };
-        self.queue.clear();
-        let (reports, progress) = mpsc::channel(PROGRESS_REPORTS_MAX);
-        let set = snapshot.set.clone();
-        self.assembler.start_loading(&tables, set.clone());
-        let task = tokio::spawn(snapshot.load(self.link.store.clone(), reports));
-        let kept = self.link.store.stage();
-        self.loading = Some(Loading { tables, set, kept, task, progress, generations: None });
-        self.send(Event::Running).await.map_err(Broken::Ended)
-    }
-
-    /// Drops what was loaded and kept; the tables are read again.
-    fn abandon_loading(&mut self) {
-        if let Some(loading) = self.loading.take() {
-            let ids: Vec<ObjectId> = loading.tables.iter().map(|t| t.table.id).collect();
-            self.assembler.forget(&ids);
-            self.queue.extend(loading.tables.iter().map(|t| t.table.clone()));
-        }
+        let is_due = self.loading.is_none() && !self.queue.is_empty() && Instant::now() >= self.load_after;
+        if is_due && self.assembler.is_between_transactions() { self.start_loading().await } else { Ok(()) }
     }
 
     async fn transaction(
@@ -402,21 +346,11 @@ impl Runner {
     }
 }
 
-fn append(kept: &mut Stage, changes: &Changes, link: &Link) -> Result<(), crate::store::StoreError> {
-    for delta in changes.deltas(&link.store) {
-        let (table, delta) = delta?;
-        kept.push(table, delta)?;
-    }
-    Ok(())
+fn set(position: &Position) -> GtidSet {
+    position.0.parse().unwrap_or_else(|e| panic!("a position that this source did not make: {e}"))
 }
 
-/// The load's next report or its end; never, where nothing is loading or all is loaded.
-async fn next_of_loading(loading: &mut Option<Loading>) -> Woken {
-    match loading {
-        Some(Loading { generations: None, task, progress, .. }) => tokio::select! {
-            Some(report) = progress.recv() => Woken::Progress(report),
-            done = task => Woken::Loaded(done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))),
-        },
-        _ => std::future::pending().await,
-    }
+/// Rows after that position have the layout or a newer one.
+fn holds(layout: &Layout, executed: &GtidSet) -> bool {
+    layout.since.as_ref().is_none_or(|since| set(since).is_subset(executed))
 }

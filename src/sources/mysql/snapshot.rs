@@ -2,27 +2,35 @@
 //!
 //! The point is fixed under a lock that lives as long as it takes to open the reading transactions and to ask for the
 //! set (milliseconds): no commit falls between. `FLUSH TABLES WITH READ LOCK` where the account may, else `LOCK TABLES
-//! … READ` of just these tables. Everything that was in the binlog before the lock is in the snapshot.
+//! … READ` of just these tables. Everything that was in the binlog before the lock is in the snapshot, but for XA
+//! transactions that are prepared and not ended. Under the global lock XA RECOVER lists them; those that the stream has
+//! passed are read again, with rows of these tables. Where one is not known, was purged or cannot be listed, the tables
+//! are locked one by one: that lock is not given while a prepared transaction has changed them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Value};
 use tokio::sync::mpsc;
 
-use super::binlog::gtid_executed;
+use super::binlog::{gtid_executed, gtid_purged};
 use super::connect::{Fault, Options, READ_SECONDS_MAX, connect, execute, literal, one, quoted, within};
 use super::decode::{Batch, Decoder};
-use super::gtid::GtidSet;
+use super::gtid::{Gtid, GtidSet};
 use super::schema;
+use super::xa::{self, Xid};
 use crate::row::ObjectId;
 use crate::row::datum::Datum;
+use crate::row::schema::Layout;
 use crate::row::temporal::{self, MICROS_A_SECOND};
 use crate::row::types::SqlType;
+use crate::sources::FollowedTable;
 use crate::store::{Load, Store, StoreError};
 
 /// Waiting for the lock holds up writers: give up soon and try again later.
-const LOCK_SECONDS_MAX: u64 = 3;
+const LOCK_ALL_SECONDS_MAX: u64 = 3;
+const LOCK_TABLES_SECONDS_MAX: u64 = 1;
 /// How long a replica may take to reach what was read of the primary.
 const REPLICA_SECONDS_MAX: u64 = 5;
 const CONNECTIONS_MAX: usize = 2;
@@ -31,9 +39,12 @@ const ER_SPECIFIC_ACCESS_DENIED: u16 = 1227;
 
 /// Transactions that see one state of all the tables.
 pub struct Snapshot {
+    /// The transactions that it has; prepared ones are not in it until they end.
     pub set: GtidSet,
+    /// Prepared transactions that the stream has given already and must give again, now with rows of these tables.
+    pub again: GtidSet,
+    pub tables: Vec<Arc<Decoder>>,
     options: Options,
-    tables: Vec<Arc<Decoder>>,
     readers: Vec<Conn>,
 }
 
@@ -45,10 +56,16 @@ pub struct Progress {
 }
 
 impl Snapshot {
-    /// Fixes the point; it includes `at_least`, what the stream has given already.
-    pub async fn open(options: &Options, tables: &[Arc<Decoder>], at_least: &GtidSet) -> Result<Snapshot, Fault> {
-        let options = options.for_snapshot();
-        check_schema(&options, tables).await?;
+    /// Fixes the point; it includes `seen`, what the stream has given already. Of those, `prepared` waited for their
+    /// end.
+    pub async fn open(
+        stream: &Options,
+        tables: &[FollowedTable],
+        seen: &GtidSet,
+        prepared: &BTreeMap<Xid, Gtid>,
+    ) -> Result<Snapshot, Fault> {
+        let options = stream.for_snapshot();
+        let layouts = check_schema(&options, tables).await?;
         let mut locker = connect(&options).await?;
         let mut readers = Vec::new();
         for _ in 0..tables.len().min(CONNECTIONS_MAX) {
@@ -56,19 +73,37 @@ impl Snapshot {
             execute(&options, &mut reader, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
             readers.push(reader);
         }
-        let wait = format!("DO WAIT_FOR_EXECUTED_GTID_SET({}, {REPLICA_SECONDS_MAX})", literal(&at_least.to_string()));
+        let wait = format!("DO WAIT_FOR_EXECUTED_GTID_SET({}, {REPLICA_SECONDS_MAX})", literal(&seen.to_string()));
         execute(&options, &mut locker, &wait).await?;
-        lock(&options, &mut locker, tables).await?;
-        for reader in &mut readers {
-            execute(&options, reader, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
+        let mut fixed = None;
+        if lock_all(&options, &mut locker).await? {
+            let set = fix(&options, &mut locker, &mut readers).await?;
+            let listed = xa::listed(&options, &mut locker).await?;
+            execute(&options, &mut locker, "UNLOCK TABLES").await?;
+            fixed = again(stream, listed, prepared).await?.map(|again| (set.minus(&again), again));
         }
-        let set = gtid_executed(&options, &mut locker).await?;
-        execute(&options, &mut locker, "UNLOCK TABLES").await?;
-        if !at_least.is_subset(&set) {
-            let missing = at_least.minus(&set);
+        let (set, again) = match fixed {
+            Some(fixed) => fixed,
+            None => {
+                lock_tables(&options, &mut locker, tables).await?;
+                let set = fix(&options, &mut locker, &mut readers).await?;
+                execute(&options, &mut locker, "UNLOCK TABLES").await?;
+                (set, GtidSet::default())
+            }
+        };
+        let missing = seen.minus(&set).minus(&again);
+        if missing != GtidSet::default() {
             return Err(options.lost("take a snapshot", format!("it does not have transactions {missing} yet")));
         }
-        Ok(Snapshot { set, options, tables: tables.to_vec(), readers })
+        if check_schema(&options, tables).await? != layouts {
+            return Err(options.lost("take a snapshot", "a table was altered meanwhile"));
+        }
+        let decoder = |(table, columns): (&FollowedTable, Vec<String>)| {
+            let layouts = vec![Layout { since: None, columns }];
+            Arc::new(Decoder::new(FollowedTable { layouts, ..table.clone() }))
+        };
+        let tables = tables.iter().zip(layouts).map(decoder).collect();
+        Ok(Snapshot { set, again, tables, options, readers })
     }
 
     /// Reads all rows. A link that breaks ends the snapshot: its point cannot be had again.
@@ -93,12 +128,37 @@ impl Snapshot {
     }
 }
 
-/// The columns must still be what they were when the source was created.
-async fn check_schema(options: &Options, tables: &[Arc<Decoder>]) -> Result<(), Fault> {
-    let patterns: Vec<_> = tables.iter().map(|t| (t.table.database.clone(), t.table.name.clone())).collect();
+/// Opens the reading transactions at the point that a lock of this session holds.
+async fn fix(options: &Options, locker: &mut Conn, readers: &mut [Conn]) -> Result<GtidSet, Fault> {
+    for reader in readers {
+        execute(options, reader, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
+    }
+    gtid_executed(options, locker).await
+}
+
+/// What was prepared at the point, if all of it can be read again; `None`: the tables must be free of prepared rows.
+async fn again(
+    stream: &Options,
+    listed: Option<Vec<Xid>>,
+    prepared: &BTreeMap<Xid, Gtid>,
+) -> Result<Option<GtidSet>, Fault> {
+    match listed {
+        None => Ok(None),
+        Some(listed) if listed.is_empty() => Ok(Some(GtidSet::default())),
+        Some(listed) => {
+            let mut conn = connect(stream).await?;
+            let purged = gtid_purged(stream, &mut conn).await?;
+            Ok(xa::located(&listed, prepared, &purged))
+        }
+    }
+}
+
+/// The followed columns must still be what they were when the source was created; gives the layouts.
+async fn check_schema(options: &Options, tables: &[FollowedTable]) -> Result<Vec<Vec<String>>, Fault> {
+    let patterns: Vec<_> = tables.iter().map(|t| (t.database.clone(), t.name.clone())).collect();
     let upstream = schema::tables(options, &patterns, &[]).await?;
-    for decoder in tables {
-        let table = &decoder.table;
+    let mut layouts = Vec::with_capacity(tables.len());
+    for table in tables {
         let name = format!("{}.{}", table.database, table.name);
         let changed = |what: String| {
             let remedy = "drop and create the source, or ALTER the table back";
@@ -114,24 +174,30 @@ async fn check_schema(options: &Options, tables: &[Arc<Decoder>]) -> Result<(), 
                 None => return changed(format!("column {} is not in it any more", column.name)),
             }
         }
-        if !now.layout.starts_with(&table.layout) {
-            return changed("its columns are in another order".into());
-        }
+        layouts.push(now.layout.clone());
     }
-    Ok(())
+    Ok(layouts)
 }
 
-async fn lock(options: &Options, conn: &mut Conn, tables: &[Arc<Decoder>]) -> Result<(), Fault> {
-    let limit = format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS_MAX}");
-    execute(options, conn, &limit).await?;
+/// False: this account may not.
+async fn lock_all(options: &Options, conn: &mut Conn) -> Result<bool, Fault> {
+    execute(options, conn, &format!("SET SESSION lock_wait_timeout = {LOCK_ALL_SECONDS_MAX}")).await?;
     match conn.query_drop("FLUSH TABLES WITH READ LOCK").await {
-        Ok(()) => Ok(()),
-        Err(mysql_async::Error::Server(e)) if e.code == ER_SPECIFIC_ACCESS_DENIED => {
-            let names: Vec<String> = tables.iter().map(|t| format!("{} READ", full_name(t))).collect();
-            execute(options, conn, &format!("LOCK TABLES {}", names.join(", "))).await
-        }
+        Ok(()) => Ok(true),
+        Err(mysql_async::Error::Server(e)) if e.code == ER_SPECIFIC_ACCESS_DENIED => Ok(false),
         Err(e) => Err(options.lost("lock for a snapshot", e)),
     }
+}
+
+/// Waits for prepared transactions, too: the server keeps the tables locked for them.
+async fn lock_tables(options: &Options, conn: &mut Conn, tables: &[FollowedTable]) -> Result<(), Fault> {
+    execute(options, conn, &format!("SET SESSION lock_wait_timeout = {LOCK_TABLES_SECONDS_MAX}")).await?;
+    let names: Vec<String> = tables.iter().map(|t| format!("{} READ", full_name(t))).collect();
+    let locked = conn.query_drop(format!("LOCK TABLES {}", names.join(", "))).await;
+    locked.map_err(|e| {
+        let reason = format!("{e}; a transaction on them may be prepared and not ended: XA RECOVER lists such ones");
+        options.lost("lock tables for a snapshot", reason)
+    })
 }
 
 async fn read_table(
@@ -150,7 +216,7 @@ async fn read_table(
     let rows_expected: Option<u64> = one(options, conn, &estimate).await?;
     let columns: Vec<String> = table.schema.columns.iter().map(|c| quoted(&c.name)).collect();
     // As a prepared statement: the binary form of the answer keeps every bit of a FLOAT.
-    let sql = format!("SELECT {} FROM {}", columns.join(", "), full_name(decoder));
+    let sql = format!("SELECT {} FROM {}", columns.join(", "), full_name(&decoder.table));
     let mut result = within(options, "read a table", READ_SECONDS_MAX, conn.exec_iter(sql, ())).await?;
     let mut batch = decoder.batch();
     let mut rows = 0;
@@ -180,7 +246,7 @@ async fn read_table(
 fn push(decoder: &Decoder, batch: &mut Batch, values: Vec<Value>) -> Result<(), Fault> {
     let columns = &decoder.table.schema.columns;
     let bad = |i: usize, reason: String| {
-        let message = format!("{}: column {}: {reason}", full_name(decoder), columns[i].name);
+        let message = format!("{}: column {}: {reason}", full_name(&decoder.table), columns[i].name);
         Fault::stop("VALUE_UNREADABLE", message, "exclude the column (EXCLUDE COLUMNS) and create the source anew")
     };
     let mut row = Vec::with_capacity(values.len());
@@ -234,6 +300,6 @@ fn store_failed(options: &Options, error: StoreError) -> Fault {
     options.lost("keep rows in the store", error)
 }
 
-fn full_name(decoder: &Decoder) -> String {
-    format!("{}.{}", quoted(&decoder.table.database), quoted(&decoder.table.name))
+fn full_name(table: &FollowedTable) -> String {
+    format!("{}.{}", quoted(&table.database), quoted(&table.name))
 }
