@@ -74,10 +74,9 @@ impl Decoder {
         let count = event.columns_count() as usize;
         let names = self.names(event, count)?;
         let unsigned = unsigned_columns(event, count);
-        let charsets = text_charsets(event, count);
         let schema = &self.table.schema;
         let mut columns = Vec::with_capacity(count);
-        for i in 0..count {
+        for (i, charset) in text_charsets(event, count).into_iter().enumerate() {
             let name = || names.get(i).cloned().unwrap_or_else(|| format!("number {}", i + 1));
             let target = names.get(i).and_then(|name| schema.position(name));
             let column_type = event.get_column_type(i).ok().flatten();
@@ -97,7 +96,7 @@ impl Decoder {
                     return Err(Undecodable::Schema { column: name(), reason });
                 }
                 let is_text = matches!(sql_type, SqlType::Char(_) | SqlType::Varchar(_) | SqlType::Text(_));
-                if is_text && charsets[i].is_some_and(|charset| charset != Some(self.charsets[target])) {
+                if is_text && charset.is_some_and(|charset| charset != Some(self.charsets[target])) {
                     let reason = "has another character set than when the source was created".into();
                     return Err(Undecodable::Schema { column: name(), reason });
                 }

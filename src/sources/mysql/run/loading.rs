@@ -58,10 +58,16 @@ impl Runner {
         }
     }
 
+    /// What the stream has given, also what waits for its end.
+    fn seen(&self) -> GtidSet {
+        let mut seen = self.executed.clone().expect("a session has a set");
+        self.assembler.prepared().values().for_each(|gtid| seen.add(gtid));
+        seen
+    }
+
     /// Sends the loaded tables once the stream has reached their snapshot.
     pub async fn install(&mut self) -> Result<(), Broken> {
-        let executed = self.executed.as_ref().expect("a session has a set");
-        let is_ready = |l: &Loading| l.generations.is_some() && l.set.is_subset(executed);
+        let is_ready = |l: &Loading| l.generations.is_some() && l.set.is_subset(&self.seen());
         if !self.assembler.is_between_transactions() || !self.loading.as_ref().is_some_and(is_ready) {
             return Ok(());
         }
@@ -80,11 +86,8 @@ impl Runner {
     /// Fixes the point of the tables that wait, and begins to read them.
     pub async fn start_loading(&mut self) -> Result<(), Broken> {
         let tables = Vec::from(self.queue.clone());
-        let executed = self.executed.as_mut().expect("a session has a set");
-        let prepared = self.assembler.prepared();
-        let mut seen = executed.clone();
-        prepared.values().for_each(|gtid| seen.add(gtid));
-        let snapshot = match Snapshot::open(&self.options, &tables, &seen, &prepared).await {
+        let opened = Snapshot::open(&self.options, &tables, &self.seen(), &self.assembler.prepared()).await;
+        let snapshot = match opened {
             Ok(snapshot) => snapshot,
             Err(Fault::Stop(stop)) => return Err(Broken::Fault(Fault::Stop(stop))),
             Err(fault) => {
