@@ -136,7 +136,7 @@ impl Core {
 
     /// Hands a live view to its sink, if it has one, and waits until the wide table equals it.
     pub async fn fill(self: &Arc<Self>, view: ObjectId, job: &Job) -> Result<(), EngineError> {
-        let Some(filled) = self.add_to_target(view, crate::row::Ts(u64::MAX)).await? else { return Ok(()) };
+        let Some(filled) = self.add_to_target(view, None).await? else { return Ok(()) };
         job.phase(Phase::Filling);
         filled.wait(|rows| job.rows(rows, None)).await
     }

@@ -134,10 +134,7 @@ async fn bring_back(core: &Arc<Core>) -> Result<Ts, EngineError> {
     core.join(&all).await?;
     job.phase(Phase::Done);
     for id in ids {
-        if core.sink_view(id, as_of)?.is_some() {
-            core.hold_for_sink(id, core.progress.hold(Some(as_of)));
-        }
-        core.add_to_target(id, as_of).await?;
+        core.add_to_target(id, Some(core.progress.hold(Some(as_of)))).await?;
     }
     drop(hold);
     Ok(floor)

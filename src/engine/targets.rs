@@ -81,6 +81,10 @@ impl Targets {
         self.views.lock().expect("no panic while sink states are held")
     }
 
+    fn holds(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectId, Hold>> {
+        self.holds.lock().expect("no panic while holds are held")
+    }
+
     pub fn is_empty(&self) -> bool {
         self.views().is_empty()
     }
@@ -137,13 +141,19 @@ impl Targets {
 }
 
 impl Core {
-    /// Gives a view to the sink of its target; `None` if the view has no wide table.
+    /// Gives a view to the sink of its target; `None` if the view has no wide table. A replayed view comes with a hold
+    /// where its replay began: were its changes compacted before the sink asks for those after its ledger, rows that
+    /// the target has would come once more.
     pub async fn add_to_target(
         self: &Arc<Self>,
         view: ObjectId,
-        replay_from: Ts,
+        replayed: Option<Hold>,
     ) -> Result<Option<Filled>, EngineError> {
+        let replay_from = replayed.as_ref().map_or(Ts(u64::MAX), Hold::at);
         let Some((connection, sink_view)) = self.sink_view(view, replay_from)? else { return Ok(None) };
+        if let Some(hold) = replayed {
+            self.targets.holds().insert(view, hold);
+        }
         let state = watch::Sender::new(TargetState::default());
         let filled = Filled(state.subscribe());
         self.targets.views().insert(view, state);
@@ -151,12 +161,6 @@ impl Core {
         let added = commands.send(SinkCommand::Add(sink_view)).await;
         added.map_err(|_| EngineError::new(ErrorKind::Connection, "the sink of this target has stopped"))?;
         Ok(Some(filled))
-    }
-
-    /// Keeps the changes of a replayed view apart until its sink asks for those after its ledger: were they
-    /// compacted before, rows that the target has would come once more.
-    pub fn hold_for_sink(&self, view: ObjectId, hold: Hold) {
-        self.targets.holds.lock().expect("no panic while holds are held").insert(view, hold);
     }
 
     /// Takes a view from its sink.
@@ -168,7 +172,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         let commands = self.targets.sinks().get(&connection).cloned();
         self.targets.views().remove(&view);
-        self.targets.holds.lock().expect("no panic while holds are held").remove(&view);
+        self.targets.holds().remove(&view);
         let Some(commands) = commands else { return Ok(()) };
         let (done, removed) = oneshot::channel();
         if commands.send(SinkCommand::Remove { view, drop_table, done }).await.is_err() {
@@ -212,13 +216,13 @@ impl ViewReader for Core {
         let snapshot = self.dataflow.snapshot(view, at).await;
         let snapshot = snapshot.map_err(|_| "the view was dropped".to_string())?;
         let snapshot = snapshot.map_err(|error| format!("the view has an error row: {error}"))?;
-        self.targets.holds.lock().expect("no panic while holds are held").insert(view, hold);
+        self.targets.holds().insert(view, hold);
         Ok((at, snapshot))
     }
 
     fn changes(&self, view: ObjectId, after: Ts) -> mpsc::UnboundedReceiver<Batch> {
         let changes = self.dataflow.tap(view, after);
-        self.targets.holds.lock().expect("no panic while holds are held").remove(&view);
+        self.targets.holds().remove(&view);
         changes
     }
 

@@ -81,7 +81,7 @@ pub fn expr(expr: ast::Expr, names: &DFSchema, source: Source<'_>) -> Result<Exp
     let catalog = Names::new(&NoRelations, 0);
     let planner = SqlToRel::new_with_options(&catalog, options());
     let planned = planner.sql_to_expr(expr, names, &mut PlannerContext::new());
-    planned.map_err(|e| catalog.error(&e, source, |name| find_identifier_in(&original, name)))
+    planned.map_err(|e| catalog.error(&e, source, |name| find_identifier(&original, name)))
 }
 
 /// The names under which a table's columns are found.
@@ -236,21 +236,12 @@ fn error_of(kind: PlanErrorKind, message: String) -> PlanError {
     PlanError { kind, message, hint: None, position: None }
 }
 
-fn find_identifier(query: &ast::Query, column: &datafusion_common::Column) -> Option<sqlparser::tokenizer::Location> {
+fn find_identifier(
+    within: &impl ast::Visit,
+    column: &datafusion_common::Column,
+) -> Option<sqlparser::tokenizer::Location> {
     let mut found = None;
-    let _ = ast::visit_expressions(query, |expr| match place_in(expr, column) {
-        Some(at) => {
-            found = Some(at);
-            std::ops::ControlFlow::Break(())
-        }
-        None => std::ops::ControlFlow::Continue(()),
-    });
-    found
-}
-
-fn find_identifier_in(expr: &ast::Expr, column: &datafusion_common::Column) -> Option<sqlparser::tokenizer::Location> {
-    let mut found = None;
-    let _ = ast::visit_expressions(expr, |expr| match place_in(expr, column) {
+    let _ = ast::visit_expressions(within, |expr| match place_in(expr, column) {
         Some(at) => {
             found = Some(at);
             std::ops::ControlFlow::Break(())

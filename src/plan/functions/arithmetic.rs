@@ -147,25 +147,32 @@ fn integers(op: Op, columns: &[ArrayRef], args: &[SqlType], returns: &SqlType) -
     let left = integer_values(&columns[0], &args[0])?;
     let right = integer_values(&columns[1], &args[1])?;
     let (least, most) = cast::int_range(returns);
-    let mut results = Vec::with_capacity(left.len());
-    for pair in left.into_iter().zip(right) {
-        let (Some(a), Some(b)) = pair else {
-            results.push(None);
-            continue;
-        };
-        let result = match op {
-            Op::Add => Some(a + b),
-            Op::Subtract => Some(a - b),
-            Op::Multiply => Some(a * b),
-            Op::Remainder => a.checked_rem(b),
-            _ => a.checked_div(b),
-        };
-        if result.is_some_and(|v| !(least..=most).contains(&v)) {
-            return Err(Fault::OutOfRange(returns.clone()));
-        }
-        results.push(result);
-    }
+    let result = |a: i128, b: i128| match op {
+        Op::Add => Some(a + b),
+        Op::Subtract => Some(a - b),
+        Op::Multiply => Some(a * b),
+        Op::Remainder => a.checked_rem(b),
+        _ => a.checked_div(b),
+    };
+    let results = pairwise(left.into_iter().zip(right), result, |v| (least..=most).contains(v), returns)?;
     Ok(integer_column(results, returns))
+}
+
+/// The results of an operator, row by row: NULL where a side is, or where it has no result.
+fn pairwise<T>(
+    pairs: impl Iterator<Item = (Option<T>, Option<T>)>,
+    result: impl Fn(T, T) -> Option<T>,
+    in_range: impl Fn(&T) -> bool,
+    returns: &SqlType,
+) -> Result<Vec<Option<T>>, Fault> {
+    let one = |pair| {
+        let (Some(a), Some(b)) = pair else { return Ok(None) };
+        match result(a, b) {
+            Some(value) if !in_range(&value) => Err(Fault::OutOfRange(returns.clone())),
+            value => Ok(value),
+        }
+    };
+    pairs.map(one).collect()
 }
 
 fn integer_column(values: Vec<Option<i128>>, returns: &SqlType) -> ArrayRef {
@@ -181,24 +188,14 @@ fn doubles(op: Op, columns: &[ArrayRef], args: &[SqlType], returns: &SqlType) ->
     let side = |i: usize| cast::column(&columns[i], &args[i], &SqlType::Double, Mode::Query, Zone::UTC);
     let (left, right) = (side(0)?, side(1)?);
     let (left, right) = (left.as_primitive::<Float64Type>(), right.as_primitive::<Float64Type>());
-    let mut results = Vec::with_capacity(left.len());
-    for pair in left.iter().zip(right) {
-        let (Some(a), Some(b)) = pair else {
-            results.push(None);
-            continue;
-        };
-        let result = match op {
-            Op::Add => Some(a + b),
-            Op::Subtract => Some(a - b),
-            Op::Multiply => Some(a * b),
-            Op::Remainder => (b != 0.0).then(|| a % b),
-            _ => (b != 0.0).then(|| a / b),
-        };
-        if result.is_some_and(|v| !v.is_finite()) {
-            return Err(Fault::OutOfRange(returns.clone()));
-        }
-        results.push(result);
-    }
+    let result = |a: f64, b: f64| match op {
+        Op::Add => Some(a + b),
+        Op::Subtract => Some(a - b),
+        Op::Multiply => Some(a * b),
+        Op::Remainder => (b != 0.0).then(|| a % b),
+        _ => (b != 0.0).then(|| a / b),
+    };
+    let results = pairwise(left.iter().zip(right), result, |v| v.is_finite(), returns)?;
     if *returns == SqlType::Double {
         return Ok(Arc::new(Float64Array::from(results)));
     }

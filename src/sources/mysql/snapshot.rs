@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use arrow::array::RecordBatch;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Value};
 use tokio::sync::mpsc;
@@ -34,6 +35,8 @@ const LOCK_TABLES_SECONDS_MAX: u64 = 1;
 /// How long a replica may take to reach what was read of the primary.
 const REPLICA_SECONDS_MAX: u64 = 5;
 const CONNECTIONS_MAX: usize = 2;
+/// Batches that were read of a table and wait for the store.
+const BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// What a server answers to an account without RELOAD.
 const ER_SPECIFIC_ACCESS_DENIED: u16 = 1227;
 
@@ -119,7 +122,15 @@ impl Snapshot {
             let mut generations = Vec::new();
             while let Some(table) = next() {
                 let load = store.load(table.table.id).map_err(|e| store_failed(options, e))?;
-                let generation = read_table(options, &mut reader, &table, load, progress).await?;
+                let (batches, rows) = mpsc::channel(BATCHES_IN_FLIGHT_MAX);
+                let kept = tokio::task::spawn_blocking(move || keep(load, rows));
+                // A store that fails closes the channel; why is what it returns.
+                let read = read_table(options, &mut reader, &table, batches, progress).await?;
+                let kept = kept.await.expect("keeping rows does not panic");
+                let generation = kept.map_err(|e| store_failed(options, e))?;
+                let Some(generation) = generation.filter(|_| read) else {
+                    return Err(options.lost("keep rows in the store", "the load ended early"));
+                };
                 generations.push((table.table.id, generation));
             }
             Ok::<_, Fault>(generations)
@@ -200,13 +211,32 @@ async fn lock_tables(options: &Options, conn: &mut Conn, tables: &[FollowedTable
     })
 }
 
+/// What a reader hands to the thread that writes the store.
+enum Read {
+    Rows(RecordBatch),
+    /// All rows have come: without it, the link broke and there is no generation.
+    End,
+}
+
+/// Writes the rows that come; disk work, off the async threads, where it would hold up the stream of changes.
+fn keep(mut load: Load, mut rows: mpsc::Receiver<Read>) -> Result<Option<u64>, StoreError> {
+    while let Some(read) = rows.blocking_recv() {
+        match read {
+            Read::Rows(rows) => load.push(rows)?,
+            Read::End => return load.finish().map(Some),
+        }
+    }
+    Ok(None)
+}
+
+/// Reads all rows of a table; false if nobody takes them any more.
 async fn read_table(
     options: &Options,
     conn: &mut Conn,
     decoder: &Decoder,
-    mut load: Load,
+    batches: mpsc::Sender<Read>,
     progress: &mpsc::Sender<Progress>,
-) -> Result<u64, Fault> {
+) -> Result<bool, Fault> {
     let table = &decoder.table;
     let estimate = format!(
         "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
@@ -233,12 +263,14 @@ async fn read_table(
         let more = more.await??;
         if let Some(delta) = batch.take() {
             rows += delta.len() as u64;
-            load.push(delta.rows).map_err(|e| store_failed(options, e))?;
+            if batches.send(Read::Rows(delta.rows)).await.is_err() {
+                return Ok(false);
+            }
             // A report that finds no room is followed by a newer one.
             let _ = progress.try_send(Progress { table: table.id, rows, rows_expected });
         }
         if !more {
-            return load.finish().map_err(|e| store_failed(options, e));
+            return Ok(batches.send(Read::End).await.is_ok());
         }
     }
 }
