@@ -168,6 +168,12 @@ pub fn common(a: &SqlType, b: &SqlType) -> Result<SqlType, TypeError> {
                 "CAST both to one type",
             ));
         }
+        (Time(_), Date | Datetime(_)) | (Date | Datetime(_), Time(_)) => {
+            return Err(TypeError::with_hint(
+                format!("{a} and {b} are branches of one value, which depends on today's date"),
+                "CAST both to one type",
+            ));
+        }
         _ if is_binary(a) || is_binary(b) => {
             return Err(TypeError::new(format!("{a} and {b} are branches of one value")));
         }
