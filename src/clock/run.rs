@@ -193,7 +193,7 @@ impl Clock {
             tracing::warn!(%ts, "the wall clock jumped forward; time goes on with the monotonic clock until a restart");
         }
         let heartbeat = gathered.is_heartbeat();
-        let tick = Tick {
+        let mut tick = Tick {
             ts,
             positions: std::mem::take(&mut gathered.positions),
             installs: std::mem::take(&mut gathered.installs),
@@ -205,6 +205,7 @@ impl Clock {
             if store.ceiling() < tick.ts {
                 store.raise_ceiling(Ts(tick.ts.0 + CEILING_AHEAD_MS))?;
             }
+            store.resolve(&mut tick)?;
             let header = if heartbeat { store.last_tick() } else { store.commit(&tick)? };
             let mut deltas = Vec::new();
             for changes in &tick.changes {

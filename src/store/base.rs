@@ -12,7 +12,7 @@ use crate::store::kv::{Batch, Durability, Kv, KvError, KvSnapshot, Space};
 use crate::store::layout::Layout;
 use crate::store::record::{Counter, TableRecord};
 use crate::store::scan::Snapshot;
-use crate::store::{StoreError, TickHeader, keys};
+use crate::store::{Healed, StoreError, TickHeader, keys};
 
 /// Writes of a sweep or an application that are made at once.
 pub(super) const BATCH_BYTES: usize = 1 << 20;
@@ -25,6 +25,7 @@ pub struct Store {
     pub(super) next_segment: AtomicU64,
     pub(super) writer: Mutex<Writer>,
     pub(super) state: RwLock<Arc<State>>,
+    pub(super) healed: Mutex<BTreeMap<ObjectId, Healed>>,
 }
 
 /// What only the holder of the lock changes.

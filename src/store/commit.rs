@@ -99,6 +99,7 @@ impl Store {
         for changes in &tick.changes {
             match &changes.held {
                 Held::Memory(deltas) => self.encode(deltas.iter(), &mut entries)?,
+                Held::Upserts(_) => unreachable!("resolved before the commit"),
                 Held::Staged(segment) => {
                     self.spill(&mut entries, &mut segments)?;
                     segments.push(segment.clone());

@@ -41,18 +41,34 @@ impl Layout {
 
     /// Appends the rows with their diffs; `Err` says which column cannot be held.
     pub fn encode(&self, rows: &RecordBatch, diffs: &[i64], into: &mut Entries) -> Result<(), String> {
-        self.check(rows)?;
-        let encoded = self.row.encode(rows.columns()).map_err(|e| e.to_string())?;
+        self.check(rows.columns(), |column| column.null_count() > 0)?;
+        self.append(rows.columns(), |i| diffs[i], into)
+    }
+
+    /// Appends what upserts say, 1 for a row that is put; of the others only the key is checked and means something.
+    pub fn encode_upserts(&self, columns: &[ArrayRef], puts: &[bool], into: &mut Entries) -> Result<(), String> {
+        self.check(columns, |column| {
+            column.null_count() > 0 && puts.iter().enumerate().any(|(i, put)| *put && column.is_null(i))
+        })?;
+        for &key in self.schema.key.iter().flatten() {
+            if !self.schema.columns[key].nullable && columns[key].null_count() > 0 {
+                return Err(format!("key column {} is NULL", self.schema.columns[key].name));
+            }
+        }
+        self.append(columns, |i| puts[i] as i64, into)
+    }
+
+    fn append(&self, columns: &[ArrayRef], diff: impl Fn(usize) -> i64, into: &mut Entries) -> Result<(), String> {
+        let encoded = self.row.encode(columns).map_err(|e| e.to_string())?;
         let keys = match (&self.key, &self.schema.key) {
             (Some(codec), Some(key)) => {
-                let columns: Vec<ArrayRef> = key.iter().map(|&c| rows.column(c).clone()).collect();
+                let columns: Vec<ArrayRef> = key.iter().map(|&c| columns[c].clone()).collect();
                 Some(codec.encode(&columns).map_err(|e| e.to_string())?)
             }
             _ => None,
         };
         let mut bytes = Vec::new();
-        for (i, &diff) in diffs.iter().enumerate() {
-            let row = encoded.row(i);
+        for (i, row) in encoded.iter().enumerate() {
             bytes.clear();
             bytes.push(keys::ROW);
             match &keys {
@@ -60,7 +76,7 @@ impl Layout {
                 None if self.keyed() => {}
                 None => bytes.extend(&Sha256::digest(row.as_ref())[..HASH_BYTES]),
             }
-            into.push(diff, &bytes, row.as_ref());
+            into.push(diff(i), &bytes, row.as_ref());
         }
         Ok(())
     }
@@ -85,16 +101,17 @@ impl Layout {
         Ok(Delta::new(rows, (0..entries.len()).map(|i| entries.diff(i)).collect()))
     }
 
-    fn check(&self, rows: &RecordBatch) -> Result<(), String> {
+    /// Types as declared, and no NULL (of those that count) where none may be.
+    fn check(&self, found: &[ArrayRef], has_null: impl Fn(&ArrayRef) -> bool) -> Result<(), String> {
         let columns = &self.schema.columns;
-        if rows.num_columns() != columns.len() {
-            return Err(format!("{} columns instead of {}", rows.num_columns(), columns.len()));
+        if found.len() != columns.len() {
+            return Err(format!("{} columns instead of {}", found.len(), columns.len()));
         }
-        for (column, values) in columns.iter().zip(rows.columns()) {
+        for (column, values) in columns.iter().zip(found) {
             if *values.data_type() != column.sql_type.arrow() {
                 return Err(format!("column {} is {} instead of {}", column.name, values.data_type(), column.sql_type));
             }
-            if !column.nullable && values.null_count() > 0 {
+            if !column.nullable && has_null(values) {
                 return Err(format!("column {} is NULL but declared NOT NULL", column.name));
             }
         }

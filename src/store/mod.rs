@@ -12,7 +12,8 @@
 //! - a tick is synced to disk before `commit` returns; the tick's `Ts` is above the last one's and at or below the
 //!   durable ceiling;
 //! - rows are keyed by table, generation and primary key (keyless: by a hash of the row's bytes, with a count);
-//! - rows are written blindly: a diff above 0 puts, below 0 deletes, and the last one of a key wins;
+//! - rows are written blindly: a diff above 0 puts, below 0 deletes, and the last one of a key wins; feeds that
+//!   deliver at least once are read against the rows first ([`Store::resolve`]);
 //! - segments that a tick names are applied to the rows after its record, in bounded batches, each with its progress:
 //!   an interrupted tick is finished when the store opens, and no snapshot shows half of one;
 //! - the change log of a table is cut at a mark (loaded, dropped) and by size and age: no reader can hold it;
@@ -35,6 +36,7 @@ mod scan;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod upsert;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +49,7 @@ pub use load::Load;
 pub use log::Log;
 pub use scan::Snapshot;
 pub use stage::{Changes, Stage};
+pub use upsert::{Healed, Upsert};
 
 /// Changes of a transaction, or of a tick, above this are staged in segments.
 pub const SPILL_BYTES: usize = 16 << 20;

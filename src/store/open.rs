@@ -52,6 +52,7 @@ impl Store {
             ceiling: AtomicU64::new(ceiling.max(chain.last.ts.0)),
             next_generation: AtomicU64::new(generations.max().unwrap_or(0) + 1),
             next_segment: AtomicU64::new(1),
+            healed: Mutex::default(),
             writer: Mutex::new(Writer { broken: None, anchor: chain.anchor, log_bytes: chain.log_bytes }),
             state: RwLock::new(Arc::new(State {
                 kv: snapshot,

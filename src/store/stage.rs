@@ -10,6 +10,7 @@ use crate::store::base::{BATCH_BYTES, Store, failed};
 use crate::store::kv::{Batch, Durability, Kv, KvSnapshot, Space};
 use crate::store::layout::{Entries, Layout};
 use crate::store::record::{Part, SegmentRecord};
+use crate::store::upsert::Upsert;
 use crate::store::{SPILL_BYTES, StoreError, keys};
 
 /// A piece of a segment or of the log; a larger row is a piece of its own.
@@ -25,6 +26,8 @@ pub struct Changes {
 pub(super) enum Held {
     Memory(Vec<(ObjectId, Delta)>),
     Staged(Arc<Segment>),
+    /// What rows are, by key, until [`Store::resolve`] makes it one of the others.
+    Upserts(Vec<(ObjectId, Upsert)>),
 }
 
 impl Changes {
@@ -40,6 +43,7 @@ impl Changes {
         match &self.held {
             Held::Memory(deltas) => deltas.iter().map(|(_, delta)| delta.bytes()).sum(),
             Held::Staged(segment) => segment.parts.values().map(|part| part.bytes as usize).sum(),
+            Held::Upserts(upserts) => upserts.iter().map(|(_, upsert)| upsert.bytes()).sum(),
         }
     }
 
@@ -47,6 +51,7 @@ impl Changes {
         match &self.held {
             Held::Memory(deltas) => deltas.iter().map(|(_, delta)| delta.len() as u64).sum(),
             Held::Staged(segment) => segment.parts.values().map(|part| part.rows).sum(),
+            Held::Upserts(upserts) => upserts.iter().map(|(_, upsert)| upsert.rows()).sum(),
         }
     }
 
@@ -58,6 +63,7 @@ impl Changes {
     ) -> Box<dyn Iterator<Item = Result<(ObjectId, Delta), StoreError>> + 'a> {
         match &self.held {
             Held::Memory(deltas) => Box::new(deltas.iter().cloned().map(Ok)),
+            Held::Upserts(_) => unreachable!("a tick's upserts are resolved before anyone reads it"),
             Held::Staged(segment) => {
                 let (state, kv) = (store.state(), store.kv.snapshot());
                 Box::new(segment.parts.keys().flat_map(move |&table| {

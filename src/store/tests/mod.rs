@@ -5,3 +5,4 @@ mod home;
 mod random;
 mod speed;
 mod suite;
+mod upsert;
