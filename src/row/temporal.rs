@@ -131,8 +131,9 @@ pub fn parse_time(text: &str) -> Option<i64> {
         _ => return None,
     };
     let valid = (0..=838).contains(&hours) && (0..60).contains(&minutes) && (0..60).contains(&seconds);
+    valid.then_some(())?;
     let total = ((hours * 60 + minutes) * 60 + seconds) * MICROS_A_SECOND + micros;
-    (valid && total <= TIME_MICROS_MAX).then_some(sign * total)
+    (total <= TIME_MICROS_MAX).then_some(sign * total)
 }
 
 /// To so many digits of a second.
@@ -165,6 +166,7 @@ mod tests {
             assert_eq!(format_time(parse_time(text).unwrap(), 6), text);
         }
         assert_eq!(parse_time("838:59:59.1"), None);
+        assert_eq!(parse_time("999999999999999999:00:00"), None);
         assert_eq!(format_datetime(parse_datetime("0000-00-00 00:00:00").unwrap(), 0), "0000-00-00 00:00:00");
         assert_eq!(
             format_datetime(parse_datetime("1969-12-31 23:59:59.999999").unwrap(), 6),

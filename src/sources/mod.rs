@@ -16,7 +16,10 @@
 //!
 //! Back-pressure is the bounded channel of events; a source that waits there holds its position.
 
+pub mod collect;
+pub mod formats;
 pub mod generator;
+pub mod log;
 pub mod mysql;
 
 use std::sync::Arc;
@@ -65,6 +68,13 @@ pub struct FollowedTable {
 }
 
 impl FollowedTable {
+    /// A table that has just these columns.
+    pub fn declared(id: ObjectId, database: &str, name: &str, schema: Schema) -> FollowedTable {
+        let columns = schema.columns.iter().map(|column| column.name.clone()).collect();
+        let layouts = vec![Layout { since: None, columns }];
+        FollowedTable { id, database: database.to_string(), name: name.to_string(), schema, layouts }
+    }
+
     /// The columns in the upstream's order, after all that is known.
     pub fn layout(&self) -> &[String] {
         self.layouts.last().map_or(&[], |layout| &layout.columns)

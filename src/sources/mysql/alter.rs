@@ -143,6 +143,14 @@ impl Alter {
     }
 }
 
+impl Alter {
+    /// `Err`: what is followed does not stay as it was, and why. For changelogs that tell columns by name, whatever
+    /// their order.
+    pub fn keeps(&self, followed: &Schema) -> Result<(), String> {
+        self.0.iter().try_for_each(|part| part.check(followed, true))
+    }
+}
+
 impl Part {
     /// The column that it takes away or changes.
     fn old(&self) -> Option<&str> {

@@ -23,7 +23,7 @@ mod assemble;
 mod binlog;
 pub mod check;
 pub mod connect;
-mod ddl;
+pub mod ddl;
 mod decode;
 mod gtid;
 mod json;

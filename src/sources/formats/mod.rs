@@ -1,0 +1,204 @@
+//! The contract of a changelog format: the bytes of one message in, what it says out.
+//!
+//! A decoder knows wire values and nothing of transports, order or time. What each side may rely on:
+//! - a decoder says what the message says, in the message's own order, and keeps no row between two messages;
+//! - a change of a table that is not followed is passed over before its values are read;
+//! - a row has one value a column of the table's [`Schema`](crate::row::schema::Schema), in the schema's order; a
+//!   column that the schema has and the message lacks is an error, never a NULL;
+//! - an UPDATE that changes the key is said as a `Delete` of the old row and a `Put` of the new one;
+//! - whatever the bytes are, a decoder returns: it does not panic, recurse without a bound, or allocate by a length
+//!   that the message claims and does not have;
+//! - a [`BadMessage`] names what is wrong in the message; where the message stands (topic, partition, offset, file) is
+//!   added by who read it.
+//!
+//! Feeds in these formats deliver at least once, so changes are said as what a row *is* from now on, by key: the store
+//! turns them into differences when it commits them.
+
+pub mod canal;
+pub mod debezium;
+pub mod inflate;
+pub mod open;
+pub mod scan;
+pub mod simple;
+pub mod text;
+pub mod wire;
+
+use std::collections::HashMap;
+
+use crate::row::datum::Datum;
+use crate::sources::FollowedTable;
+
+/// A message as a transport gives it; a file's line has only a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Message<'a> {
+    pub key: Option<&'a [u8]>,
+    /// `None`: a tombstone.
+    pub value: Option<&'a [u8]>,
+    pub topic: &'a str,
+}
+
+/// Reads messages of one format.
+pub trait Decode: Send {
+    /// Appends what the message says.
+    fn decode(&mut self, message: Message<'_>, tables: &Tables, said: &mut Vec<Said>) -> Result<(), BadMessage>;
+}
+
+/// One value a column, in the order of the table's schema.
+pub type Row = Vec<Datum>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    Row(RowChange),
+    /// TiCDC: every change of this partition with a commit timestamp below this TSO has been sent.
+    Watermark(u64),
+    Schema(SchemaChange),
+    /// Debezium's transaction topic.
+    Mark(TransactionMark),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowChange {
+    /// Place in [`Tables`].
+    pub table: usize,
+    pub op: Op,
+    /// TiCDC's commitTs.
+    pub commit: Option<u64>,
+    /// Debezium's transaction, where it says one.
+    pub transaction: Option<InTransaction>,
+    /// When it committed upstream, milliseconds since the epoch: a label, never an order.
+    pub committed_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// The row with this key is now this.
+    Put(Row),
+    /// There is no row with this key any more. Values outside the key may be NULL where the feed sends only keys.
+    Delete(Row),
+    /// The table has no rows any more.
+    Truncate,
+}
+
+/// A statement that changes tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaChange {
+    pub commit: Option<u64>,
+    /// The statement's default database.
+    pub database: String,
+    pub table: String,
+    pub sql: String,
+}
+
+/// Which transaction a row belongs to, and its place in it (from 1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InTransaction {
+    pub id: String,
+    pub total_order: u64,
+}
+
+/// An edge of a transaction, as Debezium's transaction topic tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransactionMark {
+    Begin {
+        id: String,
+    },
+    /// How many events each `database.table` has in it.
+    End {
+        id: String,
+        events: Vec<(String, u64)>,
+        committed_ms: Option<u64>,
+    },
+}
+
+/// A message that cannot be read, or that says what cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct BadMessage {
+    /// A stable word: `BAD_MESSAGE`, `FEED_WITHOUT_TIME`, `ROW_INCOMPLETE`, `SCHEMA_CHANGED`, …
+    pub code: &'static str,
+    pub reason: String,
+    pub remedy: String,
+}
+
+impl BadMessage {
+    /// Bytes that are not what the format says.
+    pub fn malformed(reason: impl Into<String>) -> BadMessage {
+        let remedy = "mend or remove the message, or create the source with ON BAD MESSAGE QUARANTINE";
+        BadMessage { code: "BAD_MESSAGE", reason: reason.into(), remedy: remedy.to_string() }
+    }
+}
+
+/// What a person says of a feed that its messages do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Of the clock on which TIMESTAMPs are written (TiCDC's `--tz`), east of UTC.
+    pub time_zone_seconds: i32,
+    pub compression: Compression,
+}
+
+/// Of values inside messages (TiCDC's `large-message-handle-compression`), on top of the transport's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    #[default]
+    None,
+    Snappy,
+    Lz4,
+}
+
+/// The followed tables, found by the names in messages.
+#[derive(Debug, Default)]
+pub struct Tables {
+    tables: Vec<TableOf>,
+    by_name: HashMap<String, HashMap<String, usize>>,
+}
+
+#[derive(Debug)]
+pub struct TableOf {
+    pub followed: FollowedTable,
+    columns: HashMap<String, usize>,
+}
+
+impl Tables {
+    pub fn new(followed: impl IntoIterator<Item = FollowedTable>) -> Tables {
+        let mut tables = Tables::default();
+        followed.into_iter().for_each(|table| tables.add(table));
+        tables
+    }
+
+    pub fn add(&mut self, followed: FollowedTable) {
+        let names = self.by_name.entry(followed.database.clone()).or_default();
+        names.insert(followed.name.clone(), self.tables.len());
+        let columns = followed.schema.columns.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
+        self.tables.push(TableOf { followed, columns });
+    }
+
+    pub fn find(&self, database: &str, table: &str) -> Option<usize> {
+        self.by_name.get(database)?.get(table).copied()
+    }
+
+    pub fn get(&self, table: usize) -> &TableOf {
+        &self.tables[table]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &TableOf> {
+        self.tables.iter()
+    }
+}
+
+impl TableOf {
+    /// A column's place in the schema; `None` for one that is not followed.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.get(name).copied()
+    }
+
+    /// The rows of an UPDATE as what they say: one `Put`, or where the key differs a `Delete` before it.
+    pub fn update(&self, before: Row, after: Row) -> impl Iterator<Item = Op> {
+        let key = self.followed.schema.key.as_deref().unwrap_or_default();
+        let moved = key.iter().any(|&c| before[c] != after[c]);
+        moved.then_some(Op::Delete(before)).into_iter().chain([Op::Put(after)])
+    }
+}

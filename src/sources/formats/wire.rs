@@ -1,0 +1,381 @@
+//! Values as feeds write them, turned into the values of a table's columns.
+//!
+//! A value that is not one of its column's type means that the table changed upstream: it is refused, never rounded or
+//! cut to fit.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{BadMessage, Compression, Op, Row, RowChange, Said, TableOf};
+use crate::row::datum::Datum;
+use crate::row::schema::Column;
+use crate::row::temporal::{self, Date, MICROS_A_DAY, MICROS_A_SECOND};
+use crate::row::types::SqlType;
+
+/// A TSO is milliseconds since the epoch above this many bits of a counter.
+const TSO_LOGICAL_BITS: u32 = 18;
+/// No number or time of MySQL's is longer.
+const SCALAR_BYTES_MAX: usize = 512;
+/// TiDB's largest row is 120 MiB (`txn-entry-size-limit`).
+const DECOMPRESSED_BYTES_MAX: usize = 160 << 20;
+/// Snappy's copies make at most 64 bytes of 3; a larger claim is a lie.
+const SNAPPY_RATIO_MAX: usize = 32;
+
+/// A change of TiCDC's at its commitTs.
+pub fn change(table: usize, op: Op, commit: u64) -> Said {
+    let committed_ms = Some(commit >> TSO_LOGICAL_BITS);
+    Said::Row(RowChange { table, op, commit: Some(commit), transaction: None, committed_ms })
+}
+
+/// The value of a column, from text that holds it as MySQL prints it.
+///
+/// ENUM and SET are numbers here, BIT is a decimal number, and a TIMESTAMP is on a clock that many
+/// seconds east of UTC.
+pub fn from_text(text: &str, column: &Column, zone_seconds: i32) -> Result<Datum, BadMessage> {
+    let unfit = || does_not_fit(&shown(text), column);
+    let sql_type = &column.sql_type;
+    if sql_type.is_text() && !matches!(sql_type, SqlType::Enum(_) | SqlType::Set(_)) {
+        return Ok(Datum::Text(text.to_string()));
+    }
+    if text.len() > SCALAR_BYTES_MAX {
+        return Err(unfit());
+    }
+    let number = || text.parse::<u64>().ok();
+    let value = match sql_type {
+        SqlType::Enum(labels) => number().and_then(|n| enum_label(n, labels)),
+        SqlType::Set(labels) => number().and_then(|bits| set_labels(bits, labels)),
+        SqlType::Binary(_) | SqlType::Varbinary(_) | SqlType::Blob(_) => None,
+        SqlType::Decimal { scale, .. } if has_more_digits(text, *scale) => None,
+        _ => Datum::parse(text, sql_type).ok(),
+    };
+    let value = value.filter(|value| is_in_range(value, sql_type)).ok_or_else(unfit)?;
+    match value {
+        Datum::Timestamp(wall) => to_utc(wall, zone_seconds).map(Datum::Timestamp).ok_or_else(unfit),
+        value => Ok(value),
+    }
+}
+
+/// NULL; for a column that was NOT NULL when it was followed, the table changed.
+pub fn null(column: &Column) -> Result<Datum, BadMessage> {
+    if column.nullable { Ok(Datum::Null) } else { Err(does_not_fit("NULL", column)) }
+}
+
+/// The value of a column, from its bytes.
+pub fn from_bytes(mut bytes: Vec<u8>, column: &Column) -> Result<Datum, BadMessage> {
+    match &column.sql_type {
+        SqlType::Binary(length) => {
+            // BINARY(n) is as long as it is declared; some feeds cut the zeros off.
+            bytes.resize(bytes.len().max(*length as usize), 0);
+            Ok(Datum::Bytes(bytes))
+        }
+        SqlType::Varbinary(_) | SqlType::Blob(_) => Ok(Datum::Bytes(bytes)),
+        SqlType::Char(_) | SqlType::Varchar(_) | SqlType::Text(_) | SqlType::Json => {
+            String::from_utf8(bytes).map(Datum::Text).map_err(|_| does_not_fit("a text that is no UTF-8", column))
+        }
+        _ => Err(does_not_fit("bytes", column)),
+    }
+}
+
+pub fn from_base64(text: &str, column: &Column) -> Result<Datum, BadMessage> {
+    let bytes = STANDARD.decode(text);
+    from_bytes(bytes.map_err(|_| BadMessage::malformed(format!("column `{}` is no base64", column.name)))?, column)
+}
+
+/// Number 0 is the empty text of an invalid value; `None`: no label has this number.
+pub fn enum_label(number: u64, labels: &[String]) -> Option<Datum> {
+    match number.checked_sub(1) {
+        None => Some(Datum::Text(String::new())),
+        Some(at) => labels.get(usize::try_from(at).ok()?).cloned().map(Datum::Text),
+    }
+}
+
+/// `None`: a bit has no label.
+pub fn set_labels(bits: u64, labels: &[String]) -> Option<Datum> {
+    if labels.len() < 64 && bits >> labels.len() != 0 {
+        return None;
+    }
+    let chosen = labels.iter().take(64).enumerate().filter(|(i, _)| bits >> i & 1 == 1);
+    Some(Datum::Text(chosen.map(|(_, label)| label.as_str()).collect::<Vec<_>>().join(",")))
+}
+
+/// Moves a wall clock's reading that many seconds east of UTC to UTC; the zero date stays what it is.
+fn to_utc(wall: i64, zone_seconds: i32) -> Option<i64> {
+    let zero = temporal::datetime_micros(Date { year: 0, month: 0, day: 0 }, 0);
+    let days = i32::try_from(wall.div_euclid(MICROS_A_DAY)).ok()?;
+    match Date::is_odd(days) {
+        true => (wall == zero).then_some(wall),
+        false => Some(wall - zone_seconds as i64 * MICROS_A_SECOND),
+    }
+}
+
+fn has_more_digits(decimal: &str, scale: u8) -> bool {
+    let fraction = decimal.split_once('.').map_or("", |(_, fraction)| fraction);
+    fraction.bytes().skip(scale as usize).any(|digit| digit != b'0')
+}
+
+fn is_in_range(value: &Datum, sql_type: &SqlType) -> bool {
+    match (value, sql_type) {
+        (Datum::Int(v), SqlType::Year) => matches!(v, 0 | 1901..=2155),
+        (Datum::Int(v), SqlType::Int { bytes, .. }) => {
+            let unused = 64u32.saturating_sub(8 * *bytes as u32);
+            (v << unused) >> unused == *v
+        }
+        (Datum::UInt(v), SqlType::Int { bytes, .. }) => v.leading_zeros() + 8 * *bytes as u32 >= 64,
+        (Datum::UInt(v), SqlType::Bit(bits)) => v.leading_zeros() + *bits as u32 >= 64,
+        (Datum::Float(v), _) => v.is_finite(),
+        (Datum::Double(v), _) => v.is_finite(),
+        _ => true,
+    }
+}
+
+pub fn does_not_fit(value: &str, column: &Column) -> BadMessage {
+    schema_changed(format!("{value} is no value of column `{}`, which is {}", column.name, briefly(&column.sql_type)))
+}
+
+/// A type in a fault: an ENUM may have thousands of labels.
+pub fn briefly(sql_type: &SqlType) -> String {
+    const CHARS_MAX: usize = 100;
+    let text = sql_type.to_string();
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// A message written for another form of the table than the one that is followed.
+pub fn schema_changed(reason: String) -> BadMessage {
+    let remedy = "create the source again with the table as it is upstream now";
+    BadMessage { code: "SCHEMA_CHANGED", reason, remedy: remedy.into() }
+}
+
+/// Why a message has less than its row, if the row was too large for Kafka: the message has only the key, and maybe
+/// names where the row lies.
+pub fn too_large(table: &str, only_handle_key: bool, location: Option<&str>) -> Option<BadMessage> {
+    let (code, reason) = match location {
+        Some(location) => {
+            let location = shown(location);
+            ("CLAIM_CHECK", format!("a row of {table} was too large, and lies in {location}"))
+        }
+        None if only_handle_key => {
+            ("HANDLE_KEY_ONLY", format!("a row of {table} was too large, and the message has only its key"))
+        }
+        None => return None,
+    };
+    Some(BadMessage { code, reason, remedy: LARGE_MESSAGES.into() })
+}
+
+const LARGE_MESSAGES: &str = "set `large-message-handle-option = \"none\"` under \
+    [sink.kafka-config.large-message-handle] of the changefeed, and its max-message-bytes (with the topic's \
+    max.message.bytes) above the largest row";
+
+/// A row whose checksum TiCDC itself found wrong.
+pub fn corrupted(table: &str) -> BadMessage {
+    BadMessage {
+        code: "CHECKSUM",
+        reason: format!("TiCDC marks a row of {table} as corrupted"),
+        remedy: "compare the row with the upstream table, then create the source again".into(),
+    }
+}
+
+/// A text of a message in a fault: not more of it than a person reads.
+pub fn shown(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("'{}…' ({} bytes)", &text[..end], text.len()),
+        None => format!("'{text}'"),
+    }
+}
+
+/// The values that a message has of a row.
+#[derive(Debug)]
+pub struct Image {
+    values: Vec<Option<Datum>>,
+}
+
+impl Image {
+    pub fn new(table: &TableOf) -> Image {
+        Image { values: vec![None; table.followed.schema.columns.len()] }
+    }
+
+    pub fn set(&mut self, column: usize, value: Datum) -> Result<(), BadMessage> {
+        match self.values[column].replace(value) {
+            None => Ok(()),
+            Some(_) => Err(BadMessage::malformed("a column stands twice in a row")),
+        }
+    }
+
+    /// Values that are missing are those of the other row.
+    pub fn filled_from(self, other: &Row) -> Row {
+        self.values.into_iter().zip(other).map(|(own, other)| own.unwrap_or_else(|| other.clone())).collect()
+    }
+
+    /// The row of a DELETE. One too large for its message is still found by its key.
+    pub fn deleted(self, table: &TableOf, too_large: Option<BadMessage>) -> Result<Op, BadMessage> {
+        self.keyed(table).map(Op::Delete).map_err(|e| too_large.filter(|_| e.code == ROW_INCOMPLETE).unwrap_or(e))
+    }
+
+    /// A row with every column.
+    pub fn complete(self, table: &TableOf) -> Result<Row, BadMessage> {
+        self.row(table, |_| false)
+    }
+
+    /// A row that has the key's columns, if rows have a key; others may be missing and are NULL then.
+    fn keyed(self, table: &TableOf) -> Result<Row, BadMessage> {
+        let key = table.followed.schema.key.as_deref();
+        self.row(table, |column| key.is_some_and(|key| !key.contains(&column)))
+    }
+
+    fn row(self, table: &TableOf, may_be_missing: impl Fn(usize) -> bool) -> Result<Row, BadMessage> {
+        let values = self.values.into_iter().enumerate().map(|(i, value)| match value {
+            Some(value) => Ok(value),
+            None if may_be_missing(i) => Ok(Datum::Null),
+            None => Err(incomplete(table, i)),
+        });
+        values.collect()
+    }
+}
+
+const ROW_INCOMPLETE: &str = "ROW_INCOMPLETE";
+
+fn incomplete(table: &TableOf, column: usize) -> BadMessage {
+    let table = &table.followed;
+    let column = &table.schema.columns[column].name;
+    BadMessage {
+        code: ROW_INCOMPLETE,
+        reason: format!("a row of {}.{} has no value of column `{column}`", table.database, table.name),
+        remedy:
+            "have the feed send the column (`column-selectors` of the changefeed), or create the source again with \
+            the table as it is upstream now"
+                .into(),
+    }
+}
+
+/// The bytes that were compressed inside a value.
+pub fn decompress(compression: Compression, bytes: &[u8]) -> Result<Cow<'_, [u8]>, BadMessage> {
+    match compression {
+        Compression::None => Ok(Cow::Borrowed(bytes)),
+        Compression::Snappy => {
+            let claimed = snap::raw::decompress_len(bytes).map_err(|e| no_compression("snappy", &e))?;
+            if claimed > DECOMPRESSED_BYTES_MAX || claimed / SNAPPY_RATIO_MAX > bytes.len() {
+                return Err(no_compression("snappy", &format!("it claims {claimed} bytes")));
+            }
+            let decoded = snap::raw::Decoder::new().decompress_vec(bytes);
+            Ok(Cow::Owned(decoded.map_err(|e| no_compression("snappy", &e))?))
+        }
+        Compression::Lz4 => {
+            let mut decoded = Vec::new();
+            let mut reader = lz4_flex::frame::FrameDecoder::new(bytes).take(DECOMPRESSED_BYTES_MAX as u64 + 1);
+            reader.read_to_end(&mut decoded).map_err(|e| no_compression("lz4", &e))?;
+            match decoded.len() > DECOMPRESSED_BYTES_MAX {
+                true => Err(no_compression("lz4", &format!("it is larger than {DECOMPRESSED_BYTES_MAX} bytes"))),
+                false => Ok(Cow::Owned(decoded)),
+            }
+        }
+    }
+}
+
+fn no_compression(name: &str, why: &dyn std::fmt::Display) -> BadMessage {
+    BadMessage {
+        remedy: "give the source the changefeed's large-message-handle-compression".into(),
+        ..BadMessage::malformed(format!("a value is not compressed with {name}: {why}"))
+    }
+}
+
+/// The bytes of a text that Go's `strconv.Quote` made, without the outer quotes; `None`: it made no such text.
+pub fn go_unquote(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['\\', '"', '\n']) {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        // A quote or a line's end must not stand bare.
+        let escape = rest[at..].strip_prefix('\\')?;
+        let kind = escape.chars().next()?;
+        let digits = |from: usize, count: usize, radix: u32| {
+            let digits = escape.get(from..from + count)?;
+            digits.bytes().all(|b| (b as char).is_digit(radix)).then(|| u32::from_str_radix(digits, radix).ok())?
+        };
+        let mut plain = |byte: u8| {
+            bytes.push(byte);
+            1
+        };
+        let length = match kind {
+            'a' => plain(7),
+            'b' => plain(8),
+            'f' => plain(12),
+            'n' => plain(b'\n'),
+            'r' => plain(b'\r'),
+            't' => plain(b'\t'),
+            'v' => plain(11),
+            '\\' | '"' => plain(kind as u8),
+            'x' => plain(digits(1, 2, 16)? as u8) + 2,
+            '0'..='7' => plain(u8::try_from(digits(0, 3, 8)?).ok()?) + 2,
+            'u' | 'U' => {
+                let count = if kind == 'u' { 4 } else { 8 };
+                let character = char::from_u32(digits(1, count, 16)?)?;
+                bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                1 + count
+            }
+            _ => return None,
+        };
+        rest = &escape[length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_quoting_is_undone() {
+        assert_eq!(
+            go_unquote(r#"\x89PNG\r\n\x1a\n\"\\\a\b\f\t\v\u00a0\U0001f600\0018é"#).as_deref(),
+            Some(b"\x89PNG\r\n\x1a\n\"\\\x07\x08\x0c\t\x0b\xc2\xa0\xf0\x9f\x98\x80\x018\xc3\xa9".as_slice())
+        );
+        for bad in ["\\", "\\x1", "\\x+1", "\\q", "\"", "a\nb", "\\400", "\\ud800", "\\U00110000", "\\'", "\\é"] {
+            assert_eq!(go_unquote(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_never_made_to_fit() {
+        let column = |sql_type| Column::new("c", sql_type, true);
+        let read = |text: &str, sql_type| from_text(text, &column(sql_type), 0).map_err(|e| e.code);
+        let changed = Err("SCHEMA_CHANGED");
+        assert_eq!(read("127", SqlType::Int { bytes: 1, unsigned: false }), Ok(Datum::Int(127)));
+        assert_eq!(read("128", SqlType::Int { bytes: 1, unsigned: false }), changed);
+        assert_eq!(read("-8388609", SqlType::Int { bytes: 3, unsigned: false }), changed);
+        assert_eq!(read("16777216", SqlType::Int { bytes: 3, unsigned: true }), changed);
+        assert_eq!(read("-1", SqlType::Int { bytes: 8, unsigned: true }), changed);
+        assert_eq!(read("32", SqlType::Bit(5)), changed);
+        assert_eq!(read("1900", SqlType::Year), changed);
+        assert_eq!(read("1.005", SqlType::Decimal { precision: 5, scale: 2 }), changed);
+        assert!(read("1.0000", SqlType::Decimal { precision: 5, scale: 2 }).is_ok());
+        assert_eq!(read("NaN", SqlType::Double), changed);
+        assert_eq!(read("1e39", SqlType::Float), changed);
+        assert_eq!(read("x", SqlType::Blob(2)), changed);
+        assert_eq!(read(&"9".repeat(1 << 20), SqlType::Decimal { precision: 65, scale: 0 }), changed);
+    }
+
+    #[test]
+    fn timestamps_move_to_utc_and_the_zero_date_does_not() {
+        let column = Column::new("c", SqlType::Timestamp(0), true);
+        let read = |text: &str| from_text(text, &column, 8 * 3600).ok().and_then(|d| d.text(&column.sql_type));
+        assert_eq!(read("2024-01-01 07:59:59").as_deref(), Some("2023-12-31 23:59:59"));
+        assert_eq!(read("0000-00-00 00:00:00").as_deref(), Some("0000-00-00 00:00:00"));
+        assert_eq!(read("2024-00-01 00:00:00"), None);
+    }
+
+    #[test]
+    fn a_claimed_size_is_not_believed() {
+        // Snappy's header says 4 GiB - 1.
+        assert!(decompress(Compression::Snappy, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]).is_err());
+        assert!(decompress(Compression::Snappy, &[0x80, 0x80, 0x40, 0]).is_err());
+        assert!(decompress(Compression::Lz4, b"{}").is_err());
+        assert!(decompress(Compression::Lz4, &[]).is_ok_and(|b| b.is_empty()));
+    }
+}

@@ -1,0 +1,94 @@
+//! The contract of a log: partitions of messages at offsets, read from where the reader says.
+//!
+//! What each side may rely on:
+//! - the messages of one partition come in the order of their offsets, which grow but need not be gapless;
+//! - nothing is skipped in silence: an offset that is no longer there, a topic that was deleted and made again, a
+//!   partition that was added are a [`Fault::Stop`] with a code and a remedy, never a jump;
+//! - where a log stands is what its reader says ([`Offsets`]): nothing is committed to the log's own server;
+//! - memory is bounded: a log reads ahead by a named number of bytes, and not at all in a partition that is paused;
+//! - a transient fault is [`Fault::Lost`]: the reader opens the log anew, at its own offsets.
+
+pub mod files;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::sources::Stop;
+
+/// Partitions of messages.
+#[async_trait]
+pub trait Log: Send {
+    /// Connects, checks that the offsets can be had, and begins there; a partition without one begins at `begin`. The
+    /// answer names the partitions: their place in it is what [`Entry::partition`] says.
+    async fn open(&mut self, offsets: &Offsets, begin: Begin) -> Result<Vec<Partition>, Fault>;
+
+    /// The next messages, those of one partition in order: at least one; waits until there is one. A call that is
+    /// dropped while it waits loses nothing.
+    async fn next(&mut self) -> Result<Vec<Entry>, Fault>;
+
+    /// Stops or goes on reading a partition.
+    fn pause(&mut self, partition: usize, paused: bool) -> Result<(), Fault>;
+
+    /// What goes into [`TopicOffsets::identity`] of an open topic.
+    fn identity(&self, _topic: &str) -> Option<String> {
+        None
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Place in the answer of [`Log::open`].
+    pub partition: usize,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    /// `None`: a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// As the log has it, milliseconds since the epoch.
+    pub written_ms: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    pub topic: String,
+    pub number: i32,
+    /// Where it begins to be read.
+    pub next: i64,
+    /// One past its last message when the log was opened.
+    pub end: i64,
+}
+
+/// Where to go on: a part of a source's position.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsets {
+    pub topics: BTreeMap<String, TopicOffsets>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicOffsets {
+    /// What tells a topic from another of the same name, where the log has such a thing.
+    pub identity: Option<String>,
+    /// The next offset to read of each partition.
+    pub next: BTreeMap<i32, i64>,
+}
+
+/// Where a partition without an offset begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Begin {
+    #[default]
+    Earliest,
+    Latest,
+    /// At the first message written at or after this time, milliseconds since the epoch.
+    Time(i64),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The link, the server: it may come back.
+    #[error("cannot {action}: {reason}")]
+    Lost { action: &'static str, reason: String },
+    #[error("{}", .0.message)]
+    Stop(Box<Stop>),
+}
