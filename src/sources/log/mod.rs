@@ -9,6 +9,8 @@
 //! - a transient fault is [`Fault::Lost`]: the reader opens the log anew, at its own offsets.
 
 pub mod files;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,104 @@
+//! Where each partition begins to be read, and the proof that nothing before that place is missing.
+
+use rdkafka::Offset;
+
+use crate::sources::Stop;
+use crate::sources::log::{Begin, Fault, Offsets, Partition};
+
+use super::client::{Client, offsets_at};
+use super::options::Topics;
+use super::stop_of;
+use super::topics::{Seen, difference};
+
+/// The partitions of all topics, topics by name and partitions by number.
+pub fn place(
+    client: &Client,
+    wanted: &Topics,
+    seen: &Seen,
+    offsets: &Offsets,
+    begin: Begin,
+) -> Result<Vec<Partition>, Fault> {
+    for (name, before) in &offsets.topics {
+        let Some(now) = seen.get(name) else { continue };
+        if let Some(stop) = difference(name, before.identity.as_deref(), before.next.len(), now) {
+            return Err(Fault::Stop(Box::new(stop)));
+        }
+    }
+    let all: Vec<(&str, i32)> = seen
+        .iter()
+        .flat_map(|(name, topic)| topic.partitions.iter().map(move |&number| (name.as_str(), number)))
+        .collect();
+    let firsts = offsets_at(client, &all, Offset::Beginning)?;
+    let ends = offsets_at(client, &all, Offset::End)?;
+    let since = match begin {
+        Begin::Time(ms) => offsets_at(client, &all, Offset::Offset(ms.max(0)))?,
+        Begin::Earliest | Begin::Latest => vec![None; all.len()],
+    };
+    let mut partitions = Vec::with_capacity(all.len());
+    for (i, (topic, number)) in all.into_iter().enumerate() {
+        let (first, end) = (firsts[i].unwrap_or(0), ends[i].unwrap_or(0));
+        let known = offsets.topics.get(topic).and_then(|t| t.next.get(&number)).copied();
+        // A topic that a pattern found later has only messages that were not there when the source began.
+        let begin = match (wanted, begin) {
+            (Topics::Matching(_), Begin::Latest) if !offsets.topics.is_empty() => Begin::Earliest,
+            _ => begin,
+        };
+        let next = match (known, begin) {
+            (Some(next), _) => next,
+            (None, Begin::Earliest) => first,
+            (None, Begin::Latest) => end,
+            (None, Begin::Time(_)) => since[i].unwrap_or(end),
+        };
+        if let Some(stop) = gone(topic, number, next, first, end) {
+            return Err(Fault::Stop(Box::new(stop)));
+        }
+        partitions.push(Partition { topic: topic.to_string(), number, next, end });
+    }
+    Ok(partitions)
+}
+
+/// Why a partition cannot be read from an offset; `None`: it can.
+pub fn gone(topic: &str, number: i32, next: i64, first: i64, end: i64) -> Option<Stop> {
+    if next < first {
+        return Some(stop_of(
+            "SOURCE_GONE",
+            format!(
+                "topic {topic}, partition {number}: offset {next} is to be read next, but the first that the broker \
+                 still has is {first}: {} offsets were removed (retention)",
+                first - next
+            ),
+            "drop the source and create it again, so that its tables are read anew; before that, raise retention.ms \
+             and retention.bytes of the topic above the longest time this server may be away",
+        ));
+    }
+    (next > end).then(|| diverged(topic, number, next, &format!("the partition ends at {end}")))
+}
+
+/// The partition is not the one that was read.
+pub fn diverged(topic: &str, number: i32, next: i64, how: &str) -> Stop {
+    stop_of(
+        "SOURCE_DIVERGED",
+        format!(
+            "topic {topic}, partition {number}: offset {next} is to be read next, but {how}: what was read is no \
+             longer there (an unclean leader election, or the topic was made again)"
+        ),
+        "drop the source and create it again, so that its tables are read anew; set \
+         unclean.leader.election.enable=false and, for the producer, acks=all",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_outside_of_the_partition_is_named() {
+        let code = |next, first, end| gone("t", 0, next, first, end).map(|stop| stop.code);
+        assert_eq!(code(5, 5, 5), None);
+        assert_eq!(code(7, 5, 9), None);
+        assert_eq!(code(4, 5, 9), Some("SOURCE_GONE"));
+        assert_eq!(code(10, 5, 9), Some("SOURCE_DIVERGED"));
+        let stop = gone("flow", 3, 4, 50, 90).expect("it is gone");
+        assert!(stop.message.contains("flow, partition 3") && stop.message.contains("46 offsets"), "{}", stop.message);
+    }
+}
