@@ -44,6 +44,9 @@ pub enum ConnectionKind {
     Mysql,
     Tidb,
     Sqlite,
+    Kafka,
+    /// A folder of files.
+    Files,
     /// The built-in shop, for the demo and for tests.
     Generator,
 }
@@ -60,6 +63,11 @@ pub struct ConnectionOptions {
     pub snapshot_host: Option<String>,
     /// The SQLite file.
     pub path: Option<String>,
+    /// Kafka's servers, `host:port` with commas between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brokers: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<SaslMechanism>,
     /// The generated shop's random seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -80,6 +88,14 @@ pub enum SslMode {
     VerifyIdentity,
 }
 
+/// How Kafka is told who we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SaslMechanism {
+    Plain,
+    ScramSha256,
+    ScramSha512,
+}
+
 /// The followed tables of a connection; each table is an object of its own that names its source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
@@ -90,6 +106,60 @@ pub struct Source {
     pub tables: Vec<[String; 2]>,
     /// `[database, table, column]`, as declared.
     pub exclude_columns: Vec<[String; 3]>,
+    /// Of a changefeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
+}
+
+/// A changefeed: what is read and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    pub topics: Topics,
+    /// Debezium's topic of transactions.
+    pub transactions: Option<String>,
+    pub start: StartAt,
+    pub format: FeedFormat,
+    /// Transactions may be seen in part.
+    pub by_row: bool,
+    /// Of TIMESTAMPs in messages, as typed.
+    pub time_zone: Option<String>,
+    /// The connection that the tables' columns were taken from; `None`: they were declared.
+    pub schemas: Option<ObjectId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Topics {
+    Names(Vec<String>),
+    Pattern(String),
+    /// A folder under the connection's.
+    Path(String),
+}
+
+impl Default for Topics {
+    fn default() -> Topics {
+        Topics::Names(Vec::new())
+    }
+}
+
+/// Where a changefeed that was never read begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartAt {
+    #[default]
+    Earliest,
+    Latest,
+    /// Milliseconds since the epoch.
+    Time(i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeedFormat {
+    /// TiCDC's and Alibaba Canal's.
+    CanalJson,
+    /// TiCDC's.
+    OpenProtocol,
+    /// TiCDC's.
+    Simple,
+    DebeziumJson,
 }
 
 /// Rows kept by the server: a table followed upstream, or a local one.
@@ -194,7 +264,10 @@ impl Object {
         match self {
             Object::Secret(_) => vec![],
             Object::Connection(connection) => connection.options.password.into_iter().collect(),
-            Object::Source(source) => vec![source.connection],
+            Object::Source(source) => {
+                let schemas = source.feed.iter().filter_map(|feed| feed.schemas);
+                [source.connection].into_iter().chain(schemas).collect()
+            }
             Object::Table(table) => table.source.into_iter().collect(),
             Object::View(view) => {
                 let into = view.into.iter().map(|into| into.connection);
@@ -211,14 +284,22 @@ impl Table {
 }
 
 impl ConnectionKind {
-    pub const ALL: [ConnectionKind; 4] =
-        [ConnectionKind::Mysql, ConnectionKind::Tidb, ConnectionKind::Sqlite, ConnectionKind::Generator];
+    pub const ALL: [ConnectionKind; 6] = [
+        ConnectionKind::Mysql,
+        ConnectionKind::Tidb,
+        ConnectionKind::Sqlite,
+        ConnectionKind::Kafka,
+        ConnectionKind::Files,
+        ConnectionKind::Generator,
+    ];
 
     pub fn word(self) -> &'static str {
         match self {
             ConnectionKind::Mysql => "MYSQL",
             ConnectionKind::Tidb => "TIDB",
             ConnectionKind::Sqlite => "SQLITE",
+            ConnectionKind::Kafka => "KAFKA",
+            ConnectionKind::Files => "FILES",
             ConnectionKind::Generator => "GENERATOR",
         }
     }
@@ -226,6 +307,34 @@ impl ConnectionKind {
     /// How many parts the name of a wide table has after the connection's.
     pub fn table_parts(self) -> usize {
         if self == ConnectionKind::Sqlite { 1 } else { 2 }
+    }
+}
+
+impl SaslMechanism {
+    pub const ALL: [SaslMechanism; 3] = [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512];
+
+    /// As Kafka names it.
+    pub fn word(self) -> &'static str {
+        match self {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+impl FeedFormat {
+    pub const ALL: [FeedFormat; 4] =
+        [FeedFormat::CanalJson, FeedFormat::OpenProtocol, FeedFormat::Simple, FeedFormat::DebeziumJson];
+
+    /// As the changefeeds name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            FeedFormat::CanalJson => "canal-json",
+            FeedFormat::OpenProtocol => "open-protocol",
+            FeedFormat::Simple => "simple",
+            FeedFormat::DebeziumJson => "debezium-json",
+        }
     }
 }
 

@@ -64,7 +64,16 @@ fn connection(name: &str, password: Option<ObjectId>) -> impl FnOnce(ObjectId) -
 }
 
 fn source(name: &str, connection: ObjectId) -> impl FnOnce(ObjectId) -> Object {
-    move |id| Object::Source(Source { id, name: name.to_string(), connection, tables: vec![], exclude_columns: vec![] })
+    move |id| {
+        Object::Source(Source {
+            id,
+            name: name.to_string(),
+            connection,
+            tables: vec![],
+            exclude_columns: vec![],
+            feed: None,
+        })
+    }
 }
 
 fn table(name: &str, source: Option<ObjectId>) -> impl FnOnce(ObjectId) -> Object {

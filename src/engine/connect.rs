@@ -29,6 +29,15 @@ pub fn secret_value(from: &SecretFrom) -> Result<String, String> {
     }
 }
 
+pub fn mysql_ssl_mode(given: Option<SslMode>) -> mysql::SslMode {
+    match given {
+        None | Some(SslMode::Disabled) => mysql::SslMode::Disabled,
+        Some(SslMode::Required) => mysql::SslMode::Required,
+        Some(SslMode::VerifyCa) => mysql::SslMode::VerifyCa,
+        Some(SslMode::VerifyIdentity) => mysql::SslMode::VerifyIdentity,
+    }
+}
+
 impl Core {
     pub fn mysql_options(&self, connection: &Connection) -> Result<mysql::Options, EngineError> {
         let given = &connection.options;
@@ -37,12 +46,7 @@ impl Core {
         let port = given.port.unwrap_or(default_port(connection.kind));
         let password = self.password(connection)?.map(mysql::Password);
         let mut options = mysql::Options::new(host, port, user, password);
-        options.ssl_mode = match given.ssl_mode {
-            None | Some(SslMode::Disabled) => mysql::SslMode::Disabled,
-            Some(SslMode::Required) => mysql::SslMode::Required,
-            Some(SslMode::VerifyCa) => mysql::SslMode::VerifyCa,
-            Some(SslMode::VerifyIdentity) => mysql::SslMode::VerifyIdentity,
-        };
+        options.ssl_mode = mysql_ssl_mode(given.ssl_mode);
         options.snapshot = given.snapshot_host.clone().map(|host| (host, port));
         Ok(options)
     }
@@ -66,7 +70,9 @@ impl Core {
                     Some(SslMode::VerifyCa | SslMode::VerifyIdentity) => Tls::VerifyIdentity,
                 },
             },
-            ConnectionKind::Generator => panic!("refused at CREATE MATERIALIZED VIEW"),
+            ConnectionKind::Generator | ConnectionKind::Kafka | ConnectionKind::Files => {
+                panic!("refused at CREATE MATERIALIZED VIEW")
+            }
         };
         let run = (self.now)();
         let owner = format!("{:032x}/{}/{}", self.store.id(), std::process::id(), self.started_ms);
@@ -86,7 +92,9 @@ impl Core {
         let dialect = match connection.kind {
             ConnectionKind::Sqlite => Dialect::Sqlite,
             ConnectionKind::Tidb => Dialect::TiDb,
-            ConnectionKind::Mysql | ConnectionKind::Generator => Dialect::MySql,
+            ConnectionKind::Mysql | ConnectionKind::Generator | ConnectionKind::Kafka | ConnectionKind::Files => {
+                Dialect::MySql
+            }
         };
         Ok(crate::sinks::wide::ddl(dialect, &into.table, &view.schema, view.comment.as_deref()))
     }

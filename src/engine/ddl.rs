@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::catalog::object::{Connection, ConnectionKind, Object, ObjectKind, SecretFrom, Table, View};
+use crate::catalog::object::{ConnectionKind, Object, ObjectKind, SecretFrom, Table, View};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::jobs::{Job, Phase};
+use crate::engine::upstream::collation_notice;
 use crate::engine::{Core, connect};
 use crate::plan::SEMANTICS_VERSION;
 use crate::plan::define;
@@ -16,9 +17,8 @@ use crate::plan::relations::CatalogRelations;
 use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, DropTarget, Name};
 use crate::row::ObjectId;
 use crate::row::schema::{Layout, Schema};
-use crate::row::types::SqlType;
-use crate::sources::UpstreamTable;
-use crate::sources::generator::{self, Generator};
+use crate::sources::generator::Generator;
+use crate::sources::{FollowedTable, UpstreamTable};
 
 /// Who the sources and targets see as us when nothing else is said.
 const TIME_ZONE_DEFAULT: &str = "+00:00";
@@ -101,6 +101,8 @@ impl Core {
         let Object::Connection(connection) = self.resolve_kind(&create.connection, ObjectKind::Connection)? else {
             unreachable!("resolved as a connection")
         };
+        // What the catalog would refuse is told before anything is asked of a server.
+        define::source(&self.lock_catalog().clone(), ObjectId(u64::MAX), create)?;
         let found = self.upstream_tables(&connection, create).await?;
         let bad: Vec<String> = found
             .iter()
@@ -128,7 +130,10 @@ impl Core {
             notices.extend(collation_notice(&table));
             self.add_followed(&connection.name, source, table)?;
         }
-        notices.push(format!("{count} tables can be used; each is copied when the first view needs it"));
+        notices.push(match create.feed {
+            None => format!("{count} tables can be used; each is copied when the first view needs it"),
+            Some(_) => format!("{count} tables are followed from here on"),
+        });
         self.start_source(source)?;
         Ok(Created { notices, job: None })
     }
@@ -157,7 +162,7 @@ impl Core {
             });
             of_source.collect()
         };
-        let loaded: Vec<ObjectId> = tables.into_iter().filter(|table| self.store.is_loaded(*table)).collect();
+        let loaded: Vec<ObjectId> = tables.iter().copied().filter(|table| self.store.is_loaded(*table)).collect();
         let followed = self.followed(&loaded).into_iter().flat_map(|(_, tables)| tables).collect();
         let position = self.store.positions().get(&source).cloned();
         let task: Box<dyn crate::sources::Source> = match connection.kind {
@@ -165,41 +170,17 @@ impl Core {
             ConnectionKind::Mysql | ConnectionKind::Tidb => {
                 Box::new(crate::sources::mysql::MySql::new(self.mysql_options(&connection)?))
             }
+            ConnectionKind::Kafka | ConnectionKind::Files => Box::new(self.changefeed(&connection, &entry)?),
             ConnectionKind::Sqlite => panic!("refused at CREATE SOURCE"),
         };
         self.feeds.start(source, task, position, followed);
-        Ok(())
-    }
-
-    async fn upstream_tables(
-        &self,
-        connection: &Connection,
-        create: &CreateSource,
-    ) -> Result<Vec<UpstreamTable>, EngineError> {
-        match connection.kind {
-            ConnectionKind::Generator => {
-                let wanted = |table: &UpstreamTable| {
-                    create.tables.is_empty()
-                        || create.tables.iter().any(|name| {
-                            let [database, pattern] = pair(&name.parts);
-                            database == table.database && (pattern == "*" || pattern == table.name)
-                        })
-                };
-                Ok(generator::tables().into_iter().filter(wanted).collect())
-            }
-            ConnectionKind::Mysql => {
-                let options = self.mysql_options(connection)?;
-                let tables: Vec<(String, String)> = create.tables.iter().map(|name| pair(&name.parts).into()).collect();
-                let excluded: Vec<(String, String, String)> =
-                    create.exclude_columns.iter().map(|name| triple(&name.parts).into()).collect();
-                let found = crate::sources::mysql::schema::tables(&options, &tables, &excluded).await;
-                found.map_err(|error| EngineError::new(ErrorKind::Connection, error.to_string()))
-            }
-            kind => {
-                let message = format!("a {} connection has no changelog to follow", kind.word().to_lowercase());
-                Err(EngineError::new(ErrorKind::NotSupported, message).at(create.connection.at))
-            }
+        if entry.feed.is_some() {
+            // What has passed does not come again: a changefeed follows all its tables from its beginning.
+            let tables: Vec<FollowedTable> =
+                self.followed(&tables).into_iter().flat_map(|(_, tables)| tables).collect();
+            self.feeds.follow_at_once(source, tables);
         }
+        Ok(())
     }
 
     pub async fn create_table(
@@ -362,31 +343,6 @@ impl Core {
         }
         Ok(())
     }
-}
-
-fn pair(parts: &[String]) -> [String; 2] {
-    <[String; 2]>::try_from(parts.to_vec()).expect("the parser gives database and table")
-}
-
-fn triple(parts: &[String]) -> [String; 3] {
-    <[String; 3]>::try_from(parts.to_vec()).expect("the parser gives database, table and column")
-}
-
-/// Comparisons are bytewise until collations are built: said once, where it can make a difference.
-fn collation_notice(table: &UpstreamTable) -> Option<String> {
-    let folding = |column: &&crate::row::schema::Column| {
-        let ci = column.collation.as_ref().is_some_and(|collation| collation.contains("_ci"));
-        ci && !matches!(column.sql_type, SqlType::Enum(_) | SqlType::Set(_))
-    };
-    let columns: Vec<&str> = table.schema.columns.iter().filter(folding).map(|column| column.name.as_str()).collect();
-    (!columns.is_empty()).then(|| {
-        format!(
-            "{}.{}: comparisons of {} are by bytes, not by collation",
-            table.database,
-            table.name,
-            columns.join(", ")
-        )
-    })
 }
 
 pub fn option_is_set(create: &CreateView, name: &str) -> bool {

@@ -67,6 +67,16 @@ impl Feeds {
         self.lock().insert(id, feed);
     }
 
+    /// As the first thing that a source hears.
+    pub fn follow_at_once(&self, id: ObjectId, tables: Vec<FollowedTable>) {
+        let mut feeds = self.lock();
+        let feed = feeds.get_mut(&id).expect("it was just started");
+        let new: Vec<FollowedTable> = tables.into_iter().filter(|table| feed.requested.insert(table.id)).collect();
+        if !new.is_empty() {
+            feed.commands.try_send(Command::Follow(new)).expect("nothing was sent to it before");
+        }
+    }
+
     /// Asks a source for tables it was not asked for before.
     pub async fn follow(&self, id: ObjectId, tables: Vec<FollowedTable>) {
         let commands = {

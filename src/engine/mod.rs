@@ -14,6 +14,7 @@ pub mod error;
 pub mod session;
 
 mod build;
+mod changefeeds;
 mod connect;
 mod ddl;
 mod dml;
@@ -30,6 +31,7 @@ mod recover;
 mod show;
 mod subscribe;
 mod targets;
+mod upstream;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;

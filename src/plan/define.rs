@@ -5,11 +5,12 @@
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{
-    Connection, ConnectionKind, ConnectionOptions, Object, ObjectKind, Secret, SecretFrom, Source, SslMode, Table,
-    View, ViewOptions, WideTable,
+    Connection, ConnectionKind, ConnectionOptions, Feed, FeedFormat, Object, ObjectKind, SaslMechanism, Secret,
+    SecretFrom, Source, SslMode, Table, View, ViewOptions, WideTable,
 };
+use crate::plan::functions::cast::Zone;
 use crate::plan::relations::plan_error;
-use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, Name, OptionValue};
+use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, FeedClauses, Name, OptionValue};
 use crate::plan::{PlanError, PlanErrorKind};
 use crate::row::ObjectId;
 use crate::row::schema::Schema;
@@ -41,6 +42,10 @@ pub fn connection(
             ("SSL MODE", OptionValue::Text(mode)) => {
                 options.ssl_mode = SslMode::ALL.into_iter().find(|known| known.word() == mode);
             }
+            ("BROKERS", OptionValue::Text(brokers)) => options.brokers = Some(brokers.clone()),
+            ("SASL MECHANISM", OptionValue::Text(word)) => {
+                options.sasl = SaslMechanism::ALL.into_iter().find(|known| known.word() == word);
+            }
             ("SNAPSHOT HOST", OptionValue::Text(host)) => options.snapshot_host = Some(host.clone()),
             ("SEED", OptionValue::Number(seed)) => options.seed = Some(*seed),
             ("HISTORY", OptionValue::Number(history)) => options.history = Some(*history),
@@ -54,18 +59,78 @@ pub fn connection(
 
 pub fn source(catalog: &Catalog, id: ObjectId, create: &CreateSource) -> Result<Source, PlanError> {
     let connection = connection_of(catalog, &create.connection)?;
-    if !matches!(connection.kind, ConnectionKind::Mysql | ConnectionKind::Generator) {
-        let message = format!("a source cannot read a {} connection yet", connection.kind.word());
-        let hint = Some("name a MYSQL or GENERATOR connection".to_string());
-        let position = Some(create.connection.at);
-        return Err(PlanError { kind: PlanErrorKind::NotSupported, message, hint, position });
-    }
+    let at = create.connection.at;
+    let refused = |message: String, hint: &str| {
+        let (kind, hint) = (PlanErrorKind::NotSupported, Some(hint.to_string()));
+        Err(PlanError { kind, message, hint, position: Some(at) })
+    };
+    let feed = match (connection.kind, &create.feed) {
+        (ConnectionKind::Mysql | ConnectionKind::Generator, None) => None,
+        (ConnectionKind::Kafka | ConnectionKind::Files, Some(clauses)) => Some(feed(catalog, create, clauses)?),
+        (ConnectionKind::Kafka, None) => {
+            return refused("no topic is named".to_string(), "FROM CONNECTION … (TOPIC 'name') FORMAT 'canal-json' …");
+        }
+        (ConnectionKind::Files, None) => {
+            return refused("no folder is named".to_string(), "FROM CONNECTION … (PATH '.') FORMAT 'canal-json' …");
+        }
+        (kind @ (ConnectionKind::Mysql | ConnectionKind::Generator), Some(_)) => {
+            let message = format!("a {} connection has no topics", kind.word());
+            return refused(message, "CREATE SOURCE … FROM CONNECTION … TABLES (database.table)");
+        }
+        (kind @ (ConnectionKind::Tidb | ConnectionKind::Sqlite), _) => {
+            let message = format!("a source cannot read a {} connection", kind.word());
+            return refused(message, "TiDB's changes come by TiCDC: name a KAFKA or FILES connection");
+        }
+    };
     Ok(Source {
         id,
         name: local(&create.name),
         connection: connection.id,
         tables: create.tables.iter().map(parts).collect(),
         exclude_columns: create.exclude_columns.iter().map(parts).collect(),
+        feed,
+    })
+}
+
+fn feed(catalog: &Catalog, create: &CreateSource, clauses: &FeedClauses) -> Result<Feed, PlanError> {
+    let at = create.connection.at;
+    let wrong = |message: String, hint: String, at: usize| {
+        Err(PlanError { kind: PlanErrorKind::InvalidValue, message, hint: Some(hint), position: Some(at) })
+    };
+    let Some(format) = clauses.format else {
+        let words = FeedFormat::ALL.map(|format| format!("'{}'", format.word())).join(", ");
+        return wrong("a changefeed needs its FORMAT".to_string(), format!("the formats are {words}"), at);
+    };
+    if clauses.transactions.is_some() && format != FeedFormat::DebeziumJson {
+        let message = format!("'{}' has no topic of transactions", format.word());
+        return wrong(message, "leave TRANSACTIONS TOPIC out".to_string(), at);
+    }
+    if clauses.schemas.is_none() && create.tables.len() != create.declared.len() || create.tables.is_empty() {
+        let message = "the columns of the followed tables are not known".to_string();
+        let hint = "add SCHEMAS FROM CONNECTION name TABLES (database.table, …), or declare them: \
+                    TABLES (database.table (id INT PRIMARY KEY, …))";
+        return wrong(message, hint.to_string(), at);
+    }
+    if let Some((table, _)) = create.declared.iter().find(|(_, schema)| schema.key.is_none()) {
+        let message = format!("table {table} has no primary key");
+        let hint = "changes in messages may come twice: only a key tells whether a row is there already";
+        return wrong(message, hint.to_string(), table.at);
+    }
+    if let Some((zone, at)) = &clauses.time_zone
+        && Zone::parse(zone).is_none()
+    {
+        let hint = "write it as '+08:00' or 'UTC': TiCDC's --tz".to_string();
+        return wrong(format!("time zone '{zone}' is not known"), hint, *at);
+    }
+    let schemas = clauses.schemas.as_ref().map(|name| connection_of(catalog, name).map(|found| found.id));
+    Ok(Feed {
+        topics: clauses.topics.clone(),
+        transactions: clauses.transactions.clone(),
+        start: clauses.start,
+        format,
+        by_row: clauses.by_row,
+        time_zone: clauses.time_zone.as_ref().map(|(zone, _)| zone.clone()),
+        schemas: schemas.transpose()?,
     })
 }
 

@@ -5,10 +5,11 @@
 use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 
 use crate::catalog::Catalog;
-use crate::catalog::object::{Connection, Object, Secret, SecretFrom, Source, Table, View};
+use crate::catalog::object::{Connection, Feed, Object, Secret, SecretFrom, Source, StartAt, Table, Topics, View};
 use crate::plan::parse::is_refused_in_columns;
 use crate::row::ObjectId;
 use crate::row::schema::{Column, Schema};
+use crate::row::temporal;
 
 /// The statement, without a semicolon.
 pub fn create(catalog: &Catalog, object: &Object) -> String {
@@ -71,6 +72,8 @@ fn create_connection(catalog: &Catalog, connection: &Connection) -> String {
         ("PASSWORD SECRET", given.password.map(|secret| name_of(catalog, secret))),
         ("SSL MODE", given.ssl_mode.map(|mode| literal(mode.word()))),
         ("SNAPSHOT HOST", text(&given.snapshot_host)),
+        ("BROKERS", text(&given.brokers)),
+        ("SASL MECHANISM", given.sasl.map(|mechanism| literal(mechanism.word()))),
         ("PATH", text(&given.path)),
         ("SEED", given.seed.map(|seed| seed.to_string())),
         ("HISTORY", given.history.map(|history| history.to_string())),
@@ -87,14 +90,68 @@ fn create_connection(catalog: &Catalog, connection: &Connection) -> String {
 fn create_source(catalog: &Catalog, source: &Source) -> String {
     let connection = name_of(catalog, source.connection);
     let mut out = format!("CREATE SOURCE {} FROM CONNECTION {connection}", identifier(&source.name));
+    if let Some(feed) = &source.feed {
+        out += &feed_clauses(catalog, feed);
+    }
+    let declared = source.feed.as_ref().is_some_and(|feed| feed.schemas.is_none());
+    let table = |name: &[String; 2]| match declared {
+        true => names(name) + &followed_columns(catalog, source.id, name),
+        false => names(name),
+    };
     let mut clause = |word: &str, items: Vec<String>| {
         if !items.is_empty() {
             out += &format!("\n  {word} ({})", items.join(", "));
         }
     };
-    clause("TABLES", source.tables.iter().map(|table| names(table)).collect());
+    clause("TABLES", source.tables.iter().map(table).collect());
     clause("EXCLUDE COLUMNS", source.exclude_columns.iter().map(|column| names(column)).collect());
     out
+}
+
+fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
+    let mut read = vec![match &feed.topics {
+        Topics::Names(names) if names.len() == 1 => format!("TOPIC {}", literal(&names[0])),
+        Topics::Names(names) => {
+            format!("TOPICS ({})", names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", "))
+        }
+        Topics::Pattern(pattern) => format!("TOPICS {}", literal(pattern)),
+        Topics::Path(path) => format!("PATH {}", literal(path)),
+    }];
+    read.extend(feed.transactions.as_ref().map(|topic| format!("TRANSACTIONS TOPIC {}", literal(topic))));
+    match feed.start {
+        StartAt::Earliest => {}
+        StartAt::Latest => read.push("START AT LATEST".to_string()),
+        StartAt::Time(ms) => {
+            let time = temporal::format_datetime(ms * 1000, 3);
+            read.push(format!("START AT TIMESTAMP {}", literal(&time)));
+        }
+    }
+    let mut out = format!(" ({})\n  FORMAT {}", read.join(", "), literal(feed.format.word()));
+    if feed.by_row {
+        out += "\n  CONSISTENCY 'row'";
+    }
+    if let Some(zone) = &feed.time_zone {
+        out += &format!("\n  TIME ZONE {}", literal(zone));
+    }
+    if let Some(schemas) = feed.schemas {
+        out += &format!("\n  SCHEMAS FROM CONNECTION {}", name_of(catalog, schemas));
+    }
+    out
+}
+
+/// ` (id INT NOT NULL, …, PRIMARY KEY (id))` of a table that a source follows.
+fn followed_columns(catalog: &Catalog, source: ObjectId, name: &[String; 2]) -> String {
+    let of = |object: &Object| match object {
+        Object::Table(table) if table.source == Some(source) && table.name[1..] == name[..] => {
+            Some(elements(&table.schema).join(", "))
+        }
+        _ => None,
+    };
+    catalog.objects().find_map(|object| of(object)).map_or_else(String::new, |columns| format!(" ({columns})"))
+}
+
+fn elements(schema: &Schema) -> Vec<String> {
+    schema.columns.iter().map(column).chain(key_clause(schema)).collect()
 }
 
 fn create_table(catalog: &Catalog, table: &Table) -> String {
@@ -105,9 +162,7 @@ fn create_table(catalog: &Catalog, table: &Table) -> String {
         out = commented(&format!("{upstream}, followed by source {source}, as a local table:")) + "\n";
     }
     let name = table.name.last().expect("a table's name has a part");
-    let mut elements: Vec<String> = table.schema.columns.iter().map(column).collect();
-    elements.extend(key_clause(&table.schema));
-    out + &format!("CREATE TABLE {} (\n  {}\n)", identifier(name), elements.join(",\n  "))
+    out + &format!("CREATE TABLE {} (\n  {}\n)", identifier(name), elements(&table.schema).join(",\n  "))
 }
 
 /// Every line behind dashes, whatever the names in it hold.

@@ -2,7 +2,7 @@
 
 use sqlparser::ast;
 
-pub use crate::catalog::object::{ConnectionKind, ObjectKind, SecretFrom};
+pub use crate::catalog::object::{ConnectionKind, FeedFormat, ObjectKind, SecretFrom, StartAt, Topics};
 use crate::row::schema::Schema;
 
 /// One statement. Names are as typed; `catalog` and `plan` resolve them.
@@ -99,6 +99,26 @@ pub struct CreateSource {
     pub tables: Vec<Name>,
     /// `database.table.column`.
     pub exclude_columns: Vec<Name>,
+    /// The tables that are declared with their columns.
+    pub declared: Vec<(Name, Schema)>,
+    /// Of a changefeed: what is read and how.
+    pub feed: Option<FeedClauses>,
+}
+
+/// What CREATE SOURCE says of a changefeed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedClauses {
+    pub topics: Topics,
+    /// Debezium's topic of transactions.
+    pub transactions: Option<String>,
+    pub start: StartAt,
+    pub format: Option<FeedFormat>,
+    /// `CONSISTENCY 'row'`.
+    pub by_row: bool,
+    /// Of TIMESTAMPs in messages, and the place behind it.
+    pub time_zone: Option<(String, usize)>,
+    /// The connection that knows the tables' columns.
+    pub schemas: Option<Name>,
 }
 
 #[derive(Clone, Debug)]

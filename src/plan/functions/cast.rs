@@ -44,6 +44,11 @@ impl Zone {
         (clock.contains(':') && (0..=14 * 3_600_000_000).contains(&micros)).then_some(())?;
         Some(Zone { offset_micros: sign * micros })
     }
+
+    /// East of UTC.
+    pub fn offset_seconds(self) -> i32 {
+        (self.offset_micros / temporal::MICROS_A_SECOND) as i32
+    }
 }
 
 /// A whole column.

@@ -4,7 +4,7 @@ use sqlparser::tokenizer::Token;
 
 use crate::plan::parse::create::{IF_NOT_EXISTS, key_columns};
 use crate::plan::parse::cursor::{Cursor, error};
-use crate::plan::statement::Statement;
+use crate::plan::statement::{Name, Statement};
 use crate::plan::{PlanError, PlanErrorKind};
 use crate::row::schema::{Column, Schema};
 use crate::row::types::{DECIMAL_PRECISION_MAX, DECIMAL_SCALE_MAX, SqlType};
@@ -76,17 +76,23 @@ pub(super) fn table(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     let if_not_exists = cursor.condition(IF_NOT_EXISTS)?;
     let name = cursor.local_name("a local table's name")?;
     refuse_query(cursor)?;
-    let mut draft = Draft::default();
-    cursor.list(|c| draft.element(c))?;
+    let schema = definition(cursor, &name)?;
     if !cursor.at_end() {
         refuse_query(cursor)?;
         let hint = "a local table has columns and a key only".to_string();
         return Err(PlanError { hint: Some(hint), ..cursor.expected(&["the end of the statement"]) });
     }
+    Ok(Statement::CreateTable { name, if_not_exists, schema })
+}
+
+/// `(id INT PRIMARY KEY, …)` of a table.
+pub(super) fn definition(cursor: &mut Cursor, of: &Name) -> Result<Schema, PlanError> {
+    let mut draft = Draft::default();
+    cursor.list(|c| draft.element(c))?;
     if draft.schema.columns.is_empty() {
-        return Err(error(PlanErrorKind::Syntax, format!("table `{name}` has no column"), name.at));
+        return Err(error(PlanErrorKind::Syntax, format!("table `{of}` has no column"), of.at));
     }
-    Ok(Statement::CreateTable { name, if_not_exists, schema: draft.finish()? })
+    draft.finish()
 }
 
 fn refuse_query(cursor: &Cursor) -> Result<(), PlanError> {

@@ -1,7 +1,7 @@
 //! CREATE CONNECTION: each kind with the options it knows.
 
 use crate::catalog::names::nearest;
-use crate::catalog::object::SslMode;
+use crate::catalog::object::{SaslMechanism, SslMode};
 use crate::plan::parse::create::IF_NOT_EXISTS;
 use crate::plan::parse::cursor::{Cursor, error};
 use crate::plan::statement::{ConnectionKind, ConnectionOption, OptionValue, Statement};
@@ -20,6 +20,7 @@ enum Value {
     Count,
     Secret,
     SslMode,
+    Mechanism,
 }
 
 const SERVER: &[Known] = &[
@@ -35,12 +36,22 @@ const GENERATOR: &[Known] = &[
     Known { name: "HISTORY", value: Value::Count, required: false },
     Known { name: "RATE", value: Value::Count, required: false },
 ];
+const KAFKA: &[Known] = &[
+    Known { name: "BROKERS", value: Value::Text, required: true },
+    Known { name: "SASL MECHANISM", value: Value::Mechanism, required: false },
+    Known { name: "USER", value: Value::Text, required: false },
+    Known { name: "PASSWORD", value: Value::Secret, required: false },
+    Known { name: "SSL MODE", value: Value::SslMode, required: false },
+];
+const FILES: &[Known] = &[Known { name: "PATH", value: Value::Text, required: true }];
 const SQLITE: &[Known] = &[Known { name: "PATH", value: Value::Text, required: true }];
 
 fn known(kind: ConnectionKind) -> &'static [Known] {
     match kind {
         ConnectionKind::Mysql | ConnectionKind::Tidb => SERVER,
         ConnectionKind::Sqlite => SQLITE,
+        ConnectionKind::Kafka => KAFKA,
+        ConnectionKind::Files => FILES,
         ConnectionKind::Generator => GENERATOR,
     }
 }
@@ -76,10 +87,6 @@ pub(super) fn connection(cursor: &mut Cursor) -> Result<Statement, PlanError> {
 }
 
 fn kind(cursor: &mut Cursor) -> Result<ConnectionKind, PlanError> {
-    if let Some(word @ ("KAFKA" | "FILES")) = cursor.peek_word().map(str::to_ascii_uppercase).as_deref() {
-        let hint = "a connection is TO MYSQL, TIDB, SQLITE or GENERATOR";
-        return Err(cursor.refuse(format!("a connection to {word} is not supported yet"), hint));
-    }
     let word = cursor.expect_one_of(&ConnectionKind::ALL.map(ConnectionKind::word))?;
     let kind = ConnectionKind::ALL.into_iter().find(|kind| kind.word() == word);
     Ok(kind.expect("the word is one of the kinds'"))
@@ -95,7 +102,11 @@ fn option(cursor: &mut Cursor, kind: ConnectionKind) -> Result<ConnectionOption,
         Value::Text => OptionValue::Text(cursor.text(option.name)?),
         Value::Count => OptionValue::Number(cursor.number(option.name)?),
         Value::Port => OptionValue::Number(cursor.number_in("a port", 1..65536)?),
-        Value::SslMode => OptionValue::Text(ssl_mode(cursor)?),
+        Value::SslMode => OptionValue::Text(one_of_texts(cursor, "SSL mode", &SslMode::ALL.map(SslMode::word))?),
+        Value::Mechanism => {
+            let words = SaslMechanism::ALL.map(SaslMechanism::word);
+            OptionValue::Text(one_of_texts(cursor, "SASL mechanism", &words)?)
+        }
         Value::Secret if !cursor.word("SECRET") => {
             let hint = "CREATE SECRET db_password FROM ENV 'DB_PASSWORD', then PASSWORD SECRET db_password";
             return Err(cursor.refuse("a password is not written into a statement", hint));
@@ -119,15 +130,15 @@ fn unknown_option(cursor: &Cursor, kind: ConnectionKind) -> PlanError {
     error
 }
 
-fn ssl_mode(cursor: &mut Cursor) -> Result<String, PlanError> {
+/// A text that is one of these, without regard to case.
+fn one_of_texts(cursor: &mut Cursor, what: &str, words: &[&str]) -> Result<String, PlanError> {
     let at = cursor.at();
-    let mode = cursor.text("an SSL mode")?.to_lowercase();
-    let words = SslMode::ALL.map(SslMode::word);
-    if words.contains(&mode.as_str()) {
-        return Ok(mode);
+    let given = cursor.text(what)?;
+    if let Some(word) = words.iter().find(|word| word.eq_ignore_ascii_case(&given)) {
+        return Ok(word.to_string());
     }
-    let message = format!("unknown SSL mode; the modes are {}", words.join(", "));
+    let message = format!("unknown {what}; the {what}s are {}", words.join(", "));
     let mut error = error(PlanErrorKind::InvalidValue, message, at);
-    error.hint = nearest(&mode, words.iter().copied()).map(|word| format!("did you mean '{word}'?"));
+    error.hint = nearest(&given, words.iter().copied()).map(|word| format!("did you mean '{word}'?"));
     Err(error)
 }

@@ -1,11 +1,11 @@
-//! CREATE: secrets, sources and views; connections and tables have files of their own.
+//! CREATE: secrets and views; connections, sources and tables have files of their own.
 
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use crate::plan::parse::cursor::{Cursor, error};
-use crate::plan::parse::{columns, connection};
-use crate::plan::statement::{CreateSource, CreateView, Name, OptionValue, SecretFrom, Statement};
+use crate::plan::parse::{columns, connection, source};
+use crate::plan::statement::{CreateView, Name, OptionValue, SecretFrom, Statement};
 use crate::plan::{PlanError, PlanErrorKind};
 
 /// The options of a view's `WITH (…)`.
@@ -19,7 +19,7 @@ pub(super) fn create(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     match cursor.peek_word().map(str::to_ascii_uppercase).as_deref() {
         Some("SECRET") => secret(cursor),
         Some("CONNECTION") => connection::connection(cursor),
-        Some("SOURCE") => source(cursor),
+        Some("SOURCE") => source::source(cursor),
         Some("TABLE") => columns::table(cursor),
         Some("VIEW" | "MATERIALIZED") => create_view(cursor, false).map(Statement::CreateView),
         Some(word @ ("INDEX" | "UNIQUE")) => {
@@ -77,42 +77,6 @@ fn secret_itself(cursor: &mut Cursor, name: Name, if_not_exists: bool) -> Result
             Err(error(PlanErrorKind::Syntax, message, cursor.at()))
         }
     }
-}
-
-fn source(cursor: &mut Cursor) -> Result<Statement, PlanError> {
-    cursor.expect_word("SOURCE")?;
-    let if_not_exists = cursor.condition(IF_NOT_EXISTS)?;
-    let name = cursor.local_name("a source's name")?;
-    cursor.expect_words(&["FROM", "CONNECTION"])?;
-    let connection = cursor.local_name("a connection's name")?;
-    for later in ["TOPIC", "FORMAT", "SNAPSHOT"] {
-        if cursor.next_is(later) || cursor.opens_with(later) {
-            let hint = "a source reads a MySQL or generator connection: CREATE SOURCE … FROM CONNECTION … TABLES (…)";
-            return Err(cursor.refuse(format!("{later} of a source is not supported yet"), hint));
-        }
-    }
-    let mut clauses = vec!["TABLES", "EXCLUDE COLUMNS"];
-    let mut tables = vec![];
-    if cursor.word("TABLES") {
-        tables = cursor.list(|c| followed_name(c, 2, "a table as database.table or database.*"))?;
-        clauses.remove(0);
-    }
-    let mut exclude_columns = vec![];
-    if cursor.words(&["EXCLUDE", "COLUMNS"]) {
-        exclude_columns = cursor.list(|c| followed_name(c, 3, "a column as database.table.column"))?;
-        clauses.clear();
-    }
-    cursor.expect_end(&clauses)?;
-    let source = CreateSource { name, if_not_exists, connection, tables, exclude_columns };
-    Ok(Statement::CreateSource(source))
-}
-
-fn followed_name(cursor: &mut Cursor, parts: usize, what: &str) -> Result<Name, PlanError> {
-    let name = cursor.name(what)?;
-    if name.parts.len() == parts {
-        return Ok(name);
-    }
-    Err(error(PlanErrorKind::Syntax, format!("expected {what}, found `{name}`"), name.at))
 }
 
 /// From `[MATERIALIZED] VIEW` on.

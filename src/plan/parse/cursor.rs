@@ -58,11 +58,6 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    /// True for `( word`.
-    pub fn opens_with(&self, word: &str) -> bool {
-        self.opens_parenthesis() && is_word(&self.parser.peek_nth_token_ref(1).token, word)
-    }
-
     pub fn opens_parenthesis(&self) -> bool {
         self.next_is_symbol(&Token::LParen)
     }

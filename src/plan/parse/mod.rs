@@ -12,6 +12,7 @@ mod connection;
 mod create;
 mod cursor;
 mod query;
+mod source;
 
 use std::ops::Range;
 

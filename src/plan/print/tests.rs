@@ -34,7 +34,12 @@ fn printed_objects_read_well() {
         CREATE TABLE `order` (id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(20) COLLATE utf8mb4_bin COMMENT 'it''s');
         CREATE MATERIALIZED VIEW wide (PRIMARY KEY (id)) COMMENT 'one' INTO dw.mart.wide EXISTING ROWS RECONCILE
           WITH (time_zone = 'Asia/Shanghai') AS SELECT id FROM `order`;
-        CREATE VIEW simple AS SELECT 1 AS id";
+        CREATE VIEW simple AS SELECT 1 AS id;
+        CREATE CONNECTION k TO KAFKA (BROKERS 'a:9092,b:9092', SASL MECHANISM 'plain', USER 'u', PASSWORD SECRET p);
+        CREATE SOURCE flow FROM CONNECTION k (TOPIC 'flow', START AT TIMESTAMP '2026-01-02 03:04:05')
+          FORMAT 'canal-json' TIME ZONE '+08:00' SCHEMAS FROM CONNECTION dw TABLES (shop.orders);
+        CREATE SOURCE d FROM CONNECTION k (TOPICS 'dbz.*', TRANSACTIONS TOPIC 'dbz.t') FORMAT DEBEZIUM ENCODE JSON
+          TABLES (a.b (id INT PRIMARY KEY, v VARCHAR(3)))";
     let mut printed = vec![];
     for (statement, _) in parse(script).unwrap() {
         let id = catalog.allocate();
@@ -63,7 +68,16 @@ CREATE MATERIALIZED VIEW wide (PRIMARY KEY (id))
   WITH (time_zone = 'Asia/Shanghai')
 AS SELECT id FROM `order`;
 CREATE VIEW simple
-AS SELECT 1 AS id"
+AS SELECT 1 AS id;
+CREATE CONNECTION k TO KAFKA (USER 'u', PASSWORD SECRET p, BROKERS 'a:9092,b:9092', SASL MECHANISM 'PLAIN');
+CREATE SOURCE flow FROM CONNECTION k (TOPIC 'flow', START AT TIMESTAMP '2026-01-02 03:04:05.000')
+  FORMAT 'canal-json'
+  TIME ZONE '+08:00'
+  SCHEMAS FROM CONNECTION dw
+  TABLES (shop.orders);
+CREATE SOURCE d FROM CONNECTION k (TOPICS 'dbz.*', TRANSACTIONS TOPIC 'dbz.t')
+  FORMAT 'debezium-json'
+  TABLES (a.b)"
     );
 }
 
@@ -285,6 +299,7 @@ fn random_catalog(seed: u64) -> Catalog {
                     .map(|n| [r.name(n), if n == 0 { "*".to_string() } else { r.name(n) }])
                     .collect(),
                 exclude_columns: (0..r.below(3)).map(|n| [r.name(n), r.name(n), r.name(n)]).collect(),
+                feed: None,
             }),
             3 => Object::Table(Table { id, name: vec![name], source: None, schema: r.schema(), layouts: vec![] }),
             _ => Object::View(random_view(&mut r, id, name, &connections)),

@@ -1,0 +1,144 @@
+//! From a changefeed of the catalog to the source that reads it.
+
+use std::path::PathBuf;
+
+#[cfg(feature = "kafka")]
+use crate::catalog::object::SaslMechanism;
+use crate::catalog::object::{Connection, ConnectionKind, Feed, FeedFormat, Object, Source, StartAt, Topics};
+use crate::engine::Core;
+#[cfg(feature = "kafka")]
+use crate::engine::connect;
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::plan::functions::cast::Zone;
+use crate::plan::statement::CreateSource;
+use crate::sources::UpstreamTable;
+use crate::sources::changefeed::{Changefeed, Consistency};
+use crate::sources::formats::canal::{Canal, Expects};
+use crate::sources::formats::debezium::{Debezium, Modes};
+use crate::sources::formats::open::OpenProtocol;
+use crate::sources::formats::simple::Simple;
+use crate::sources::formats::{Compression, Decode, Settings};
+use crate::sources::log::files::FilesLog;
+#[cfg(feature = "kafka")]
+use crate::sources::log::kafka::{KafkaLog, options as kafka};
+use crate::sources::log::{Begin, Log};
+#[cfg(feature = "kafka")]
+use crate::sources::mysql::connect::Password;
+
+impl Core {
+    pub fn changefeed(&self, connection: &Connection, source: &Source) -> Result<Changefeed, EngineError> {
+        let feed = source.feed.as_ref().expect("a source of this connection is a changefeed");
+        let begin = match feed.start {
+            StartAt::Earliest => Begin::Earliest,
+            StartAt::Latest => Begin::Latest,
+            StartAt::Time(ms) => Begin::Time(ms),
+        };
+        let log = self.log(connection, feed)?;
+        Ok(Changefeed { log, decode: decoder(feed), consistency: consistency(feed), begin })
+    }
+
+    fn log(&self, connection: &Connection, feed: &Feed) -> Result<Box<dyn Log>, EngineError> {
+        match (connection.kind, &feed.topics) {
+            (ConnectionKind::Files, Topics::Path(path)) => {
+                let root = connection.options.path.clone().expect("checked at CREATE CONNECTION");
+                Ok(Box::new(FilesLog::new(PathBuf::from(root).join(path))))
+            }
+            (ConnectionKind::Kafka, Topics::Names(_) | Topics::Pattern(_)) => self.kafka_log(connection, feed),
+            (kind, _) => {
+                let message = format!("a {} connection has no such thing to read", kind.word());
+                let hint = "KAFKA has TOPIC and TOPICS, FILES has PATH";
+                Err(EngineError::new(ErrorKind::NotSupported, message).hint(hint))
+            }
+        }
+    }
+
+    #[cfg(feature = "kafka")]
+    fn kafka_log(&self, connection: &Connection, feed: &Feed) -> Result<Box<dyn Log>, EngineError> {
+        let topics = match &feed.topics {
+            Topics::Pattern(pattern) => kafka::Topics::Matching(pattern.clone()),
+            Topics::Names(names) => kafka::Topics::Named(names.iter().chain(&feed.transactions).cloned().collect()),
+            Topics::Path(_) => unreachable!("a folder is read of files"),
+        };
+        Ok(Box::new(KafkaLog::new(self.kafka_options(connection, topics)?)))
+    }
+
+    #[cfg(feature = "kafka")]
+    pub fn kafka_options(&self, connection: &Connection, topics: kafka::Topics) -> Result<kafka::Options, EngineError> {
+        let given = &connection.options;
+        let brokers = given.brokers.clone().expect("checked at CREATE CONNECTION");
+        let mut options = kafka::Options::new(brokers, topics);
+        options.ssl_mode = connect::mysql_ssl_mode(given.ssl_mode);
+        options.sasl = match (given.sasl, &given.user) {
+            (None, None) => None,
+            (mechanism, user) => Some(kafka::Sasl {
+                mechanism: match mechanism.unwrap_or(SaslMechanism::Plain) {
+                    SaslMechanism::Plain => kafka::Mechanism::Plain,
+                    SaslMechanism::ScramSha256 => kafka::Mechanism::ScramSha256,
+                    SaslMechanism::ScramSha512 => kafka::Mechanism::ScramSha512,
+                },
+                user: user.clone().unwrap_or_default(),
+                password: Password(self.password(connection)?.unwrap_or_default()),
+            }),
+        };
+        Ok(options)
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    fn kafka_log(&self, _: &Connection, _: &Feed) -> Result<Box<dyn Log>, EngineError> {
+        let error = EngineError::new(ErrorKind::NotSupported, "this binary was built without Kafka");
+        Err(error.hint("build it with the feature `kafka`, which is on by default"))
+    }
+
+    /// The tables of a changefeed with their columns: declared, or as another connection knows them.
+    pub async fn tables_of_feed(&self, create: &CreateSource) -> Result<Vec<UpstreamTable>, EngineError> {
+        let feed = create.feed.as_ref().expect("checked with the connection's kind");
+        let mut found = match &feed.schemas {
+            Some(name) => {
+                let Object::Connection(connection) =
+                    self.resolve_kind(name, crate::catalog::object::ObjectKind::Connection)?
+                else {
+                    unreachable!("resolved as a connection")
+                };
+                if !matches!(connection.kind, ConnectionKind::Mysql | ConnectionKind::Tidb) {
+                    let message = format!("a {} connection has no tables to ask", connection.kind.word());
+                    return Err(EngineError::new(ErrorKind::NotSupported, message).at(name.at));
+                }
+                self.mysql_tables(&connection, create).await?
+            }
+            None => Vec::new(),
+        };
+        for (name, schema) in &create.declared {
+            let layout = schema.columns.iter().map(|column| column.name.clone()).collect();
+            let [database, table] = [&name.parts[0], &name.parts[1]].map(String::clone);
+            found.retain(|known| known.database != database || known.name != table);
+            found.push(UpstreamTable { database, name: table, schema: schema.clone(), layout, unsupported: vec![] });
+        }
+        if let Some(table) = found.iter().find(|table| table.schema.key.is_none()) {
+            let message = format!("table {}.{} has no primary key", table.database, table.name);
+            let hint = "changes in messages may come twice: only a key tells whether a row is there already";
+            return Err(EngineError::new(ErrorKind::NotSupported, message).hint(hint).at(create.name.at));
+        }
+        Ok(found)
+    }
+}
+
+fn consistency(feed: &Feed) -> Consistency {
+    match feed.format {
+        _ if feed.by_row => Consistency::Rows,
+        FeedFormat::DebeziumJson if feed.transactions.is_some() => Consistency::Transactions,
+        FeedFormat::DebeziumJson => Consistency::Rows,
+        FeedFormat::CanalJson | FeedFormat::OpenProtocol | FeedFormat::Simple => Consistency::Watermarks,
+    }
+}
+
+fn decoder(feed: &Feed) -> Box<dyn Decode> {
+    let zone = feed.time_zone.as_deref().and_then(Zone::parse).unwrap_or(Zone::UTC);
+    let settings = Settings { time_zone_seconds: zone.offset_seconds(), compression: Compression::None };
+    match feed.format {
+        FeedFormat::CanalJson if feed.by_row => Box::new(Canal::new(settings, Expects::Either)),
+        FeedFormat::CanalJson => Box::new(Canal::new(settings, Expects::TiCdc)),
+        FeedFormat::OpenProtocol => Box::new(OpenProtocol::new(settings)),
+        FeedFormat::Simple => Box::new(Simple::new(settings)),
+        FeedFormat::DebeziumJson => Box::new(Debezium::new(Modes::default())),
+    }
+}

@@ -1,0 +1,163 @@
+//! CREATE SOURCE: the tables of a server, or the messages of a changefeed.
+
+use crate::catalog::names::nearest;
+use crate::plan::parse::columns;
+use crate::plan::parse::create::IF_NOT_EXISTS;
+use crate::plan::parse::cursor::{Cursor, error};
+use crate::plan::statement::{CreateSource, FeedClauses, FeedFormat, Name, StartAt, Statement, Topics};
+use crate::plan::{PlanError, PlanErrorKind};
+
+pub(super) fn source(cursor: &mut Cursor) -> Result<Statement, PlanError> {
+    cursor.expect_word("SOURCE")?;
+    let if_not_exists = cursor.condition(IF_NOT_EXISTS)?;
+    let name = cursor.local_name("a source's name")?;
+    cursor.expect_words(&["FROM", "CONNECTION"])?;
+    let connection = cursor.local_name("a connection's name")?;
+    let mut create = CreateSource {
+        name,
+        if_not_exists,
+        connection,
+        tables: vec![],
+        exclude_columns: vec![],
+        declared: vec![],
+        feed: None,
+    };
+    if cursor.opens_parenthesis() {
+        create.feed = Some(topics(cursor)?);
+    }
+    clauses(cursor, &mut create)?;
+    Ok(Statement::CreateSource(create))
+}
+
+/// What follows the connection, each clause once, in any order.
+fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanError> {
+    let mut left = match create.feed {
+        None => vec!["TABLES", "EXCLUDE COLUMNS"],
+        Some(_) => vec!["FORMAT", "CONSISTENCY", "TIME ZONE", "SCHEMAS FROM CONNECTION", "TABLES", "EXCLUDE COLUMNS"],
+    };
+    while let Some(clause) = left.iter().copied().find(|clause| cursor.words(&clause.split(' ').collect::<Vec<_>>())) {
+        left.retain(|word| *word != clause);
+        match (clause, &mut create.feed) {
+            ("TABLES", feed) => {
+                let may_declare = feed.is_some();
+                for (name, declared) in cursor.list(|c| followed_table(c, may_declare))? {
+                    create.declared.extend(declared.map(|schema| (name.clone(), schema)));
+                    create.tables.push(name);
+                }
+            }
+            ("EXCLUDE COLUMNS", _) => {
+                create.exclude_columns = cursor.list(|c| followed_name(c, 3, "a column as database.table.column"))?;
+            }
+            ("FORMAT", Some(feed)) => feed.format = Some(format(cursor)?),
+            ("CONSISTENCY", Some(feed)) => feed.by_row = by_row(cursor)?,
+            ("TIME ZONE", Some(feed)) => feed.time_zone = Some((cursor.text("a time zone")?, cursor.at())),
+            (_, Some(feed)) => feed.schemas = Some(cursor.local_name("a connection's name")?),
+            (clause, None) => unreachable!("{clause} is offered to changefeeds only"),
+        }
+    }
+    if create.feed.is_none() {
+        for later in ["FORMAT", "SNAPSHOT", "CONSISTENCY"] {
+            if cursor.next_is(later) {
+                let hint = "name what is read: FROM CONNECTION kafka (TOPIC 'name') FORMAT 'canal-json' …";
+                return Err(cursor.refuse(format!("{later} belongs to a changefeed, and no topic is named"), hint));
+            }
+        }
+    } else if cursor.next_is("SNAPSHOT") {
+        let hint = "read the topic from its beginning, with SCHEMAS FROM CONNECTION … or declared columns";
+        return Err(cursor.refuse("SNAPSHOT FROM CONNECTION of a changefeed is not supported yet", hint));
+    }
+    cursor.expect_end(&left)
+}
+
+/// `(TOPIC 'orders', START AT EARLIEST)`.
+fn topics(cursor: &mut Cursor) -> Result<FeedClauses, PlanError> {
+    let at = cursor.at();
+    let mut feed = FeedClauses::default();
+    cursor.list(|c| {
+        match c.expect_one_of(&["TOPIC", "TOPICS", "PATH", "TRANSACTIONS", "START"])? {
+            "TOPIC" => feed.topics = Topics::Names(vec![c.text("a topic's name")?]),
+            "TOPICS" if c.opens_parenthesis() => {
+                feed.topics = Topics::Names(c.list(|c| c.text("a topic's name"))?);
+            }
+            "TOPICS" => feed.topics = Topics::Pattern(c.text("a pattern of topics' names")?),
+            "PATH" => feed.topics = Topics::Path(c.text("a folder under the connection's path")?),
+            "TRANSACTIONS" => {
+                c.expect_word("TOPIC")?;
+                feed.transactions = Some(c.text("a topic's name")?);
+            }
+            _ => {
+                c.expect_word("AT")?;
+                feed.start = start(c)?;
+            }
+        }
+        Ok(())
+    })?;
+    if matches!(&feed.topics, Topics::Names(names) if names.is_empty()) {
+        return Err(error(PlanErrorKind::Syntax, "a changefeed needs TOPIC, TOPICS or PATH", at));
+    }
+    Ok(feed)
+}
+
+fn start(cursor: &mut Cursor) -> Result<StartAt, PlanError> {
+    let at = cursor.at();
+    Ok(match cursor.expect_one_of(&["EARLIEST", "LATEST", "TIMESTAMP"])? {
+        "EARLIEST" => StartAt::Earliest,
+        "LATEST" => StartAt::Latest,
+        _ => {
+            let text = cursor.text("a time in UTC")?;
+            let micros = crate::row::temporal::parse_datetime(&text);
+            let micros = micros.ok_or_else(|| {
+                error(PlanErrorKind::InvalidValue, "expected a time in UTC as 'YYYY-MM-DD hh:mm:ss'", at)
+            })?;
+            StartAt::Time(micros / 1000)
+        }
+    })
+}
+
+/// `'canal-json'`, or in RisingWave's words `CANAL ENCODE JSON`.
+fn format(cursor: &mut Cursor) -> Result<FeedFormat, PlanError> {
+    let at = cursor.at();
+    if !cursor.next_is_text() {
+        let word = cursor.expect_one_of(&["CANAL", "DEBEZIUM"])?;
+        cursor.expect_words(&["ENCODE", "JSON"])?;
+        return Ok(if word == "CANAL" { FeedFormat::CanalJson } else { FeedFormat::DebeziumJson });
+    }
+    let given = cursor.text("a format")?;
+    let words = FeedFormat::ALL.map(FeedFormat::word);
+    let found = FeedFormat::ALL.into_iter().find(|format| format.word().eq_ignore_ascii_case(&given));
+    found.ok_or_else(|| {
+        let message = format!("unknown format; the formats are {}", words.map(|word| format!("'{word}'")).join(", "));
+        let hint = nearest(&given, words.iter().copied()).map(|word| format!("did you mean '{word}'?"));
+        PlanError { hint, ..error(PlanErrorKind::InvalidValue, message, at) }
+    })
+}
+
+fn by_row(cursor: &mut Cursor) -> Result<bool, PlanError> {
+    let at = cursor.at();
+    match cursor.text("a consistency")?.to_ascii_lowercase().as_str() {
+        "row" => Ok(true),
+        "transaction" => Ok(false),
+        _ => Err(error(PlanErrorKind::InvalidValue, "consistency is 'transaction' (the default) or 'row'", at)),
+    }
+}
+
+/// `database.table`, `database.*`, or of a changefeed also `database.table (columns)`.
+fn followed_table(
+    cursor: &mut Cursor,
+    may_declare: bool,
+) -> Result<(Name, Option<crate::row::schema::Schema>), PlanError> {
+    let name = followed_name(cursor, 2, "a table as database.table or database.*")?;
+    if !may_declare || !cursor.opens_parenthesis() {
+        return Ok((name, None));
+    }
+    let schema = columns::definition(cursor, &name)?;
+    Ok((name, Some(schema)))
+}
+
+fn followed_name(cursor: &mut Cursor, parts: usize, what: &str) -> Result<Name, PlanError> {
+    let name = cursor.name(what)?;
+    if name.parts.len() == parts {
+        return Ok(name);
+    }
+    Err(error(PlanErrorKind::Syntax, format!("expected {what}, found `{name}`"), name.at))
+}

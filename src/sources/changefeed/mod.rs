@@ -1,0 +1,53 @@
+//! A changelog in messages as a source: a log is read, decoded and put together.
+//!
+//! The way of a message: `Log::next` → `Decode::decode` → `Collect::take` … `Collect::next` → upserts of whole
+//! transactions → the store reads what rows were and makes differences of them (`Store::resolve`).
+//!
+//! Invariants:
+//! - the position is the log's offsets and the collector's state as of everything that was sent: never what the log's
+//!   own server remembers;
+//! - tables are followed from the beginning of the log: all of them before the first message is read, since what has
+//!   passed does not come again;
+//! - a message that cannot be read stops the source at its place; nothing behind it is taken;
+//! - a statement that leaves every followed column as it was is passed over, TRUNCATE empties its table, any other on
+//!   a followed table stops the source.
+
+mod run;
+mod upserts;
+
+use async_trait::async_trait;
+
+use crate::sources::formats::Decode;
+use crate::sources::log::{Begin, Log};
+use crate::sources::{Event, Link, Source, Start};
+
+/// What puts messages together to transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// TiCDC's watermarks: whole timestamps.
+    Watermarks,
+    /// Debezium's transaction topic: whole transactions.
+    Transactions,
+    /// Nothing: rows as they come.
+    Rows,
+}
+
+/// A running changefeed.
+pub struct Changefeed {
+    pub log: Box<dyn Log>,
+    pub decode: Box<dyn Decode>,
+    pub consistency: Consistency,
+    pub begin: Begin,
+}
+
+#[async_trait]
+impl Source for Changefeed {
+    async fn run(self: Box<Self>, start: Start, link: Link) {
+        let (id, events) = (link.id, link.events.clone());
+        if let Err(run::Ended::Stopped(stop)) = run::Runner::new(*self, start, link).run().await {
+            tracing::error!(source = %id, code = stop.code, "{}", stop.message);
+            // Nobody listens any more: then nobody needs to know.
+            let _ = events.send((id, Event::Stopped(*stop))).await;
+        }
+    }
+}

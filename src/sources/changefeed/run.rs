@@ -1,0 +1,307 @@
+//! The changefeed's task: reads the log, sends what is whole, begins anew after a lost link.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::upserts::Upserts;
+use super::{Changefeed, Consistency};
+use crate::row::Position;
+use crate::sources::collect::marked::Marked;
+use crate::sources::collect::rows::Rows;
+use crate::sources::collect::window::Window;
+use crate::sources::collect::{Collect, Complete};
+use crate::sources::formats::{Message, Said, SchemaChange, Tables};
+use crate::sources::log::{Entry, Fault, Offsets, Partition};
+use crate::sources::mysql::ddl::{self, Query, What};
+use crate::sources::{Command, Event, FollowedTable, Link, Start, Stop, Transaction};
+use crate::store::{Changes, StoreError};
+
+/// Rows of small transactions that are sent together: every state between them is one that may be seen.
+const TRANSACTION_ROWS: usize = 16_384;
+/// What a collector may hold before partitions that are ahead are not read on.
+const HELD_BYTES: usize = 64 << 20;
+/// A position that moves without rows is made durable this often.
+const QUIET_POSITION: Duration = Duration::from_secs(1);
+const BACK_OFF_MILLIS_MIN: u64 = 100;
+const BACK_OFF_MILLIS_MAX: u64 = 10_000;
+
+/// Why the task is over.
+pub enum Ended {
+    /// The command or the event channel is closed.
+    Closed,
+    Stopped(Box<Stop>),
+}
+
+impl From<Stop> for Ended {
+    fn from(stop: Stop) -> Ended {
+        Ended::Stopped(Box::new(stop))
+    }
+}
+
+/// Why a session with the log is over.
+enum Broken {
+    Ended(Ended),
+    Fault(Fault),
+}
+
+impl<E: Into<Ended>> From<E> for Broken {
+    fn from(ended: E) -> Broken {
+        Broken::Ended(ended.into())
+    }
+}
+
+/// The source's position.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Standing {
+    offsets: Offsets,
+    /// The collector's.
+    state: Option<u64>,
+}
+
+pub struct Runner {
+    feed: Changefeed,
+    link: Link,
+    tables: Tables,
+    /// Followed, and to be installed with the first transaction.
+    new: Vec<FollowedTable>,
+    standing: Standing,
+    sent_at: Option<Instant>,
+    attempts: u32,
+}
+
+impl Runner {
+    pub fn new(feed: Changefeed, start: Start, link: Link) -> Runner {
+        let standing = start.position.map_or_else(Standing::default, |position| {
+            serde_json::from_str(&position.0)
+                .unwrap_or_else(|e| panic!("a position that this source did not make: {e}: {position}"))
+        });
+        let tables = Tables::new(start.tables);
+        Runner { feed, link, tables, new: Vec::new(), standing, sent_at: None, attempts: 0 }
+    }
+
+    pub async fn run(mut self) -> Result<(), Ended> {
+        while self.tables.is_empty() && self.new.is_empty() {
+            let command = self.link.commands.recv().await;
+            self.command(command)?;
+        }
+        loop {
+            let Err(broken) = self.session().await;
+            let reason = match broken {
+                Broken::Ended(ended) => return Err(ended),
+                Broken::Fault(Fault::Stop(stop)) => return Err(Ended::Stopped(stop)),
+                Broken::Fault(fault) => fault.to_string(),
+            };
+            tracing::warn!(source = %self.link.id, "{reason}");
+            self.send(Event::Waiting { reason }).await?;
+            self.back_off().await?;
+        }
+    }
+
+    /// Waits before the next attempt, longer each time; commands are heard meanwhile.
+    async fn back_off(&mut self) -> Result<(), Ended> {
+        let millis = (BACK_OFF_MILLIS_MIN << self.attempts.min(16)).min(BACK_OFF_MILLIS_MAX);
+        self.attempts += 1;
+        let until = Instant::now() + Duration::from_millis(millis);
+        loop {
+            tokio::select! {
+                command = self.link.commands.recv() => self.command(command)?,
+                () = tokio::time::sleep_until(until) => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads until something breaks.
+    async fn session(&mut self) -> Result<std::convert::Infallible, Broken> {
+        let partitions = self.feed.log.open(&self.standing.offsets, self.feed.begin).await.map_err(Broken::Fault)?;
+        let mut collector = self.collector(&partitions);
+        self.send(Event::Running).await?;
+        // New tables are there, empty, before anything was read; and where it was begun is durable.
+        self.hand_on(&partitions, &mut *collector).await?;
+        let mut paused = vec![false; partitions.len()];
+        loop {
+            let entries = tokio::select! {
+                command = self.link.commands.recv() => {
+                    self.command(command)?;
+                    continue;
+                }
+                entries = self.feed.log.next() => entries.map_err(Broken::Fault)?,
+            };
+            self.attempts = 0;
+            for entry in entries {
+                self.take(&partitions, &mut *collector, entry)?;
+            }
+            self.hand_on(&partitions, &mut *collector).await?;
+            self.pace(&*collector, &mut paused)?;
+        }
+    }
+
+    /// As it was when everything up to the position had been sent.
+    fn collector(&self, partitions: &[Partition]) -> Box<dyn Collect> {
+        let next = partitions.iter().map(|partition| partition.next).collect();
+        match self.feed.consistency {
+            Consistency::Rows => Box::new(Rows::new(next)),
+            Consistency::Watermarks => Box::new(Window::resume(partitions, self.standing.state)),
+            Consistency::Transactions => {
+                let names = self.tables.iter().map(|table| &table.followed);
+                Box::new(Marked::new(
+                    next,
+                    self.standing.state,
+                    names.map(|table| format!("{}.{}", table.database, table.name)),
+                ))
+            }
+        }
+    }
+
+    fn command(&mut self, command: Option<Command>) -> Result<(), Ended> {
+        match command {
+            None => Err(Ended::Closed),
+            Some(Command::Follow(tables)) => {
+                for table in tables {
+                    if self.tables.find(&table.database, &table.name).is_none() {
+                        self.tables.add(table.clone());
+                        self.new.push(table);
+                    }
+                }
+                Ok(())
+            }
+            // What is followed stays in the store: a later view finds it there.
+            Some(Command::Forget(_)) => Ok(()),
+        }
+    }
+
+    fn take(&mut self, partitions: &[Partition], collector: &mut dyn Collect, entry: Entry) -> Result<(), Stop> {
+        let partition = &partitions[entry.partition];
+        let message =
+            Message { key: entry.key.as_deref(), value: entry.value.as_deref(), topic: partition.topic.as_str() };
+        let mut said: Vec<Said> = Vec::new();
+        let place = || format!("topic {}, partition {}, offset {}", partition.topic, partition.number, entry.offset);
+        self.feed.decode.decode(message, &self.tables, &mut said).map_err(|bad| Stop {
+            code: bad.code,
+            message: format!("{}: {}", place(), bad.reason),
+            position: None,
+            remedy: bad.remedy,
+        })?;
+        collector
+            .take(entry.partition, entry.offset, said)
+            .map_err(|stop| Stop { message: format!("{}: {}", place(), stop.message), ..stop })
+    }
+
+    /// Sends what is whole, with the position after it.
+    async fn hand_on(&mut self, partitions: &[Partition], collector: &mut dyn Collect) -> Result<(), Broken> {
+        loop {
+            let mut upserts = Upserts::default();
+            let mut committed_ms = None;
+            while upserts.rows() < TRANSACTION_ROWS
+                && let Some(complete) = collector.next()
+            {
+                match complete {
+                    Complete::Rows { rows, committed_ms: at } => {
+                        rows.into_iter().for_each(|row| upserts.push(row));
+                        committed_ms = at.or(committed_ms);
+                    }
+                    Complete::Schema(changes) => {
+                        for change in &changes {
+                            self.schema(change, &mut upserts)?;
+                        }
+                    }
+                }
+            }
+            let full = upserts.rows() >= TRANSACTION_ROWS;
+            self.stand(partitions, collector);
+            let quiet = self.sent_at.is_some_and(|at| at.elapsed() < QUIET_POSITION);
+            if upserts.is_empty() && self.new.is_empty() && quiet {
+                return Ok(());
+            }
+            let changes = upserts.finish(&self.tables).map_err(|reason| Stop {
+                code: "VALUE_UNREADABLE",
+                message: reason,
+                position: None,
+                remedy: "create the source with a wider type, or without the column".to_string(),
+            })?;
+            self.transaction(committed_ms, changes).await?;
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn stand(&mut self, partitions: &[Partition], collector: &dyn Collect) {
+        for (partition, next) in partitions.iter().zip(collector.resume()) {
+            let topic = self.standing.offsets.topics.entry(partition.topic.clone()).or_default();
+            topic.identity = self.feed.log.identity(&partition.topic);
+            topic.next.insert(partition.number, next);
+        }
+        self.standing.state = collector.state();
+    }
+
+    /// A statement on a followed table: harmless, TRUNCATE, or the end.
+    fn schema(&self, change: &SchemaChange, upserts: &mut Upserts) -> Result<(), Stop> {
+        let Query::Changes(changes) = ddl::read(&change.sql, &change.database) else { return Ok(()) };
+        let creates = change.sql.trim_start().get(..6).is_some_and(|word| word.eq_ignore_ascii_case("create"));
+        for found in changes {
+            let of = |table: &&FollowedTable| {
+                table.database == found.database && found.table.as_ref().is_none_or(|name| *name == table.name)
+            };
+            let Some(table) = self.tables.iter().map(|table| &table.followed).find(of) else { continue };
+            let place = self.tables.find(&table.database, &table.name).expect("it was just found");
+            let why = match found.what {
+                What::Truncate => {
+                    upserts.truncate(place);
+                    continue;
+                }
+                // The table's own beginning: rows say whether it is what was declared.
+                What::Gone if creates => continue,
+                What::Gone => "it is not what it was".to_string(),
+                What::Rows => "rows were changed by a statement".to_string(),
+                What::Alter(alter) => match alter.keeps(&table.schema) {
+                    Ok(()) => continue,
+                    Err(why) => why,
+                },
+            };
+            return Err(Stop {
+                code: "SCHEMA_CHANGED",
+                message: format!("table {}.{}: {}: {why}", table.database, table.name, change.sql),
+                position: None,
+                remedy: "drop the source and create it with the table's new columns".to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn transaction(&mut self, committed_ms: Option<u64>, changes: Changes) -> Result<(), Broken> {
+        let mut installs = Vec::new();
+        for table in &self.new {
+            let empty = self.link.store.load(table.id).and_then(|load| load.finish());
+            installs.push((table.id, empty.map_err(store_failed)?));
+        }
+        self.new.clear();
+        let position = serde_json::to_string(&self.standing).expect("a position is always JSON");
+        self.sent_at = Some(Instant::now());
+        let transaction = Transaction { position: Position(position), committed_ms, installs, changes };
+        Ok(self.send(Event::Transaction(transaction)).await?)
+    }
+
+    /// Reads no further where others have to catch up first.
+    fn pace(&mut self, collector: &dyn Collect, paused: &mut [bool]) -> Result<(), Broken> {
+        let ahead = if collector.bytes() > HELD_BYTES { collector.ahead() } else { Vec::new() };
+        for (partition, is_paused) in paused.iter_mut().enumerate() {
+            let pause = ahead.contains(&partition);
+            if pause != *is_paused {
+                self.feed.log.pause(partition, pause).map_err(Broken::Fault)?;
+                *is_paused = pause;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, event: Event) -> Result<(), Ended> {
+        self.link.events.send((self.link.id, event)).await.map_err(|_| Ended::Closed)
+    }
+}
+
+/// A store that refuses rows for its own reasons (disk) may take them later.
+fn store_failed(error: StoreError) -> Broken {
+    Broken::Fault(Fault::Lost { action: "keep rows in the store", reason: error.to_string() })
+}
