@@ -125,6 +125,9 @@ pub struct Feed {
     pub time_zone: Option<String>,
     /// The connection that the tables' columns were taken from; `None`: they were declared.
     pub schemas: Option<ObjectId>,
+    /// The tables are copied from that connection before the first message is read.
+    #[serde(default)]
+    pub snapshot: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,7 +34,12 @@ impl Core {
             StartAt::Time(ms) => Begin::Time(ms),
         };
         let log = self.log(connection, feed)?;
-        Ok(Changefeed { log, decode: decoder(feed), consistency: consistency(feed), begin })
+        let snapshot = match feed.schemas.filter(|_| feed.snapshot).map(|id| self.object(id)).transpose()? {
+            None => None,
+            Some(Object::Connection(tidb)) => Some(self.mysql_options(&tidb)?),
+            Some(other) => panic!("a snapshot is of a connection, not of a {}", other.kind()),
+        };
+        Ok(Changefeed { log, decode: decoder(feed), consistency: consistency(feed), begin, snapshot })
     }
 
     fn log(&self, connection: &Connection, feed: &Feed) -> Result<Box<dyn Log>, EngineError> {

@@ -122,7 +122,20 @@ fn feed(catalog: &Catalog, create: &CreateSource, clauses: &FeedClauses) -> Resu
         let hint = "write it as '+08:00' or 'UTC': TiCDC's --tz".to_string();
         return wrong(format!("time zone '{zone}' is not known"), hint, *at);
     }
-    let schemas = clauses.schemas.as_ref().map(|name| connection_of(catalog, name).map(|found| found.id));
+    let schemas = clauses.schemas.as_ref().map(|name| connection_of(catalog, name)).transpose()?;
+    if let (true, Some(schemas), Some(name)) = (clauses.snapshot, schemas, &clauses.schemas) {
+        if schemas.kind != ConnectionKind::Tidb {
+            let message = format!("a {} connection has no timestamps to begin at", schemas.kind.word());
+            let hint =
+                "SNAPSHOT FROM CONNECTION names a TIDB connection; SCHEMAS FROM CONNECTION takes the columns only";
+            return wrong(message, hint.to_string(), name.at);
+        }
+        if format == FeedFormat::DebeziumJson || clauses.by_row {
+            let message = format!("'{}' has no timestamps that tell what a snapshot has", format.word());
+            let hint = "read the feed from its beginning: Debezium sends a snapshot of its own";
+            return wrong(message, hint.to_string(), name.at);
+        }
+    }
     Ok(Feed {
         topics: clauses.topics.clone(),
         transactions: clauses.transactions.clone(),
@@ -130,7 +143,8 @@ fn feed(catalog: &Catalog, create: &CreateSource, clauses: &FeedClauses) -> Resu
         format,
         by_row: clauses.by_row,
         time_zone: clauses.time_zone.as_ref().map(|(zone, _)| zone.clone()),
-        schemas: schemas.transpose()?,
+        schemas: schemas.map(|found| found.id),
+        snapshot: clauses.snapshot,
     })
 }
 

@@ -134,7 +134,8 @@ fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
         out += &format!("\n  TIME ZONE {}", literal(zone));
     }
     if let Some(schemas) = feed.schemas {
-        out += &format!("\n  SCHEMAS FROM CONNECTION {}", name_of(catalog, schemas));
+        let what = if feed.snapshot { "SNAPSHOT" } else { "SCHEMAS" };
+        out += &format!("\n  {what} FROM CONNECTION {}", name_of(catalog, schemas));
     }
     out
 }

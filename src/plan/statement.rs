@@ -119,6 +119,8 @@ pub struct FeedClauses {
     pub time_zone: Option<(String, usize)>,
     /// The connection that knows the tables' columns.
     pub schemas: Option<Name>,
+    /// Its tables are copied first.
+    pub snapshot: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -29,11 +29,21 @@ pub(super) fn source(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     Ok(Statement::CreateSource(create))
 }
 
+const FEED_CLAUSES: &[&str] = &[
+    "FORMAT",
+    "CONSISTENCY",
+    "TIME ZONE",
+    "SCHEMAS FROM CONNECTION",
+    "SNAPSHOT FROM CONNECTION",
+    "TABLES",
+    "EXCLUDE COLUMNS",
+];
+
 /// What follows the connection, each clause once, in any order.
 fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanError> {
     let mut left = match create.feed {
         None => vec!["TABLES", "EXCLUDE COLUMNS"],
-        Some(_) => vec!["FORMAT", "CONSISTENCY", "TIME ZONE", "SCHEMAS FROM CONNECTION", "TABLES", "EXCLUDE COLUMNS"],
+        Some(_) => FEED_CLAUSES.to_vec(),
     };
     while let Some(clause) = left.iter().copied().find(|clause| cursor.words(&clause.split(' ').collect::<Vec<_>>())) {
         left.retain(|word| *word != clause);
@@ -51,7 +61,12 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
             ("FORMAT", Some(feed)) => feed.format = Some(format(cursor)?),
             ("CONSISTENCY", Some(feed)) => feed.by_row = by_row(cursor)?,
             ("TIME ZONE", Some(feed)) => feed.time_zone = Some((cursor.text("a time zone")?, cursor.at())),
-            (_, Some(feed)) => feed.schemas = Some(cursor.local_name("a connection's name")?),
+            (clause, Some(feed)) => {
+                feed.schemas = Some(cursor.local_name("a connection's name")?);
+                feed.snapshot = clause.starts_with("SNAPSHOT");
+                // One of them names the connection.
+                left.retain(|word| !word.ends_with("FROM CONNECTION"));
+            }
             (clause, None) => unreachable!("{clause} is offered to changefeeds only"),
         }
     }
@@ -62,9 +77,6 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
                 return Err(cursor.refuse(format!("{later} belongs to a changefeed, and no topic is named"), hint));
             }
         }
-    } else if cursor.next_is("SNAPSHOT") {
-        let hint = "read the topic from its beginning, with SCHEMAS FROM CONNECTION … or declared columns";
-        return Err(cursor.refuse("SNAPSHOT FROM CONNECTION of a changefeed is not supported yet", hint));
     }
     cursor.expect_end(&left)
 }

@@ -89,6 +89,8 @@ fn definitions_that_the_catalog_cannot_meet_are_refused_where_they_are() {
         "CREATE CONNECTION f TO SQLITE (PATH 'f.db')",
         "CREATE CONNECTION shop TO MYSQL (HOST 'h', USER 'u')",
         "CREATE CONNECTION demo TO GENERATOR",
+        "CREATE CONNECTION k TO KAFKA (BROKERS 'k:9092')",
+        "CREATE CONNECTION up TO TIDB (HOST 'h', USER 'u')",
     ] {
         let (statement, _) = parse(text).unwrap().remove(0);
         let id = catalog.allocate();
@@ -103,6 +105,22 @@ fn definitions_that_the_catalog_cannot_meet_are_refused_where_they_are() {
         ),
         ("CREATE SOURCE s FROM CONNECTION shp", "shp", "no connection `shp`"),
         ("CREATE SOURCE s FROM CONNECTION f", "f", "cannot read a SQLITE connection"),
+        ("CREATE SOURCE s FROM CONNECTION k", "k", "no topic is named"),
+        ("CREATE SOURCE s FROM CONNECTION shop (TOPIC 't') FORMAT 'simple'", "shop", "has no topics"),
+        ("CREATE SOURCE s FROM CONNECTION k (TOPIC 't') TABLES (a.b (c INT PRIMARY KEY))", "k", "needs its FORMAT"),
+        ("CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'simple' TABLES (a.b)", "k", "are not known"),
+        ("CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'simple' TABLES (a.b (c INT))", "a.b", "no primary key"),
+        (
+            "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'simple' SNAPSHOT FROM CONNECTION shop TABLES (a.b)",
+            "shop TABLES",
+            "no timestamps to begin at",
+        ),
+        (
+            "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'debezium-json' SNAPSHOT FROM CONNECTION up \
+             TABLES (a.b)",
+            "up",
+            "no timestamps that tell",
+        ),
         ("CREATE MATERIALIZED VIEW v INTO f.main.v AS SELECT 1", "f.main.v", "is connection.table, found `f.main.v`"),
         ("CREATE MATERIALIZED VIEW v INTO shop.v AS SELECT 1", "shop.v", "is connection.database.table"),
         ("CREATE MATERIALIZED VIEW v INTO demo.a.b AS SELECT 1", "demo.a.b", "holds no wide tables"),

@@ -7,11 +7,13 @@
 //! - the position is the log's offsets and the collector's state as of everything that was sent: never what the log's
 //!   own server remembers;
 //! - tables are followed from the beginning of the log: all of them before the first message is read, since what has
-//!   passed does not come again;
+//!   passed does not come again; where they are copied first, the log is opened before that, and the messages of
+//!   commits that the copy has are passed over;
 //! - a message that cannot be read stops the source at its place; nothing behind it is taken;
 //! - a statement that leaves every followed column as it was is passed over, TRUNCATE empties its table, any other on
 //!   a followed table stops the source.
 
+mod copy;
 mod run;
 mod upserts;
 
@@ -19,6 +21,7 @@ use async_trait::async_trait;
 
 use crate::sources::formats::Decode;
 use crate::sources::log::{Begin, Log};
+use crate::sources::mysql::connect::Options;
 use crate::sources::{Event, Link, Source, Start};
 
 /// What puts messages together to transactions.
@@ -38,6 +41,8 @@ pub struct Changefeed {
     pub decode: Box<dyn Decode>,
     pub consistency: Consistency,
     pub begin: Begin,
+    /// The TiDB whose tables are copied first; `None`: the log has everything from the tables' beginning on.
+    pub snapshot: Option<Options>,
 }
 
 #[async_trait]

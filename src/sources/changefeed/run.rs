@@ -1,5 +1,6 @@
 //! The changefeed's task: reads the log, sends what is whole, begins anew after a lost link.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use tokio::time::Instant;
 
 use super::upserts::Upserts;
 use super::{Changefeed, Consistency};
-use crate::row::Position;
+use crate::row::{ObjectId, Position};
 use crate::sources::collect::marked::Marked;
 use crate::sources::collect::rows::Rows;
 use crate::sources::collect::window::Window;
@@ -16,7 +17,7 @@ use crate::sources::formats::{Message, Said, SchemaChange, Tables};
 use crate::sources::log::{Entry, Fault, Offsets, Partition};
 use crate::sources::mysql::ddl::{self, Query, What};
 use crate::sources::{Command, Event, FollowedTable, Link, Start, Stop, Transaction};
-use crate::store::{Changes, StoreError};
+use crate::store::{Changes, Store, StoreError};
 
 /// Rows of small transactions that are sent together: every state between them is one that may be seen.
 const TRANSACTION_ROWS: usize = 16_384;
@@ -41,7 +42,7 @@ impl From<Stop> for Ended {
 }
 
 /// Why a session with the log is over.
-enum Broken {
+pub enum Broken {
     Ended(Ended),
     Fault(Fault),
 }
@@ -66,6 +67,8 @@ pub struct Runner {
     tables: Tables,
     /// Followed, and to be installed with the first transaction.
     new: Vec<FollowedTable>,
+    /// Their rows, where they were copied.
+    copied: Vec<(ObjectId, u64)>,
     standing: Standing,
     sent_at: Option<Instant>,
     attempts: u32,
@@ -78,7 +81,7 @@ impl Runner {
                 .unwrap_or_else(|e| panic!("a position that this source did not make: {e}: {position}"))
         });
         let tables = Tables::new(start.tables);
-        Runner { feed, link, tables, new: Vec::new(), standing, sent_at: None, attempts: 0 }
+        Runner { feed, link, tables, new: Vec::new(), copied: Vec::new(), standing, sent_at: None, attempts: 0 }
     }
 
     pub async fn run(mut self) -> Result<(), Ended> {
@@ -88,9 +91,13 @@ impl Runner {
         }
         loop {
             let Err(broken) = self.session().await;
+            let stopped = |stop: Stop| {
+                let position = stop.position.clone().or_else(|| Some(self.position()));
+                Ended::from(Stop { position, ..stop })
+            };
             let reason = match broken {
-                Broken::Ended(ended) => return Err(ended),
-                Broken::Fault(Fault::Stop(stop)) => return Err(Ended::Stopped(stop)),
+                Broken::Ended(Ended::Closed) => return Err(Ended::Closed),
+                Broken::Ended(Ended::Stopped(stop)) | Broken::Fault(Fault::Stop(stop)) => return Err(stopped(*stop)),
                 Broken::Fault(fault) => fault.to_string(),
             };
             tracing::warn!(source = %self.link.id, "{reason}");
@@ -115,6 +122,13 @@ impl Runner {
     /// Reads until something breaks.
     async fn session(&mut self) -> Result<std::convert::Infallible, Broken> {
         let partitions = self.feed.log.open(&self.standing.offsets, self.feed.begin).await.map_err(Broken::Fault)?;
+        if let Some(options) = self.feed.snapshot.clone()
+            && !self.new.is_empty()
+        {
+            let (generations, tso) = self.copy(&options, &self.new.clone()).await?;
+            // Commits up to the copy's are in it.
+            (self.copied, self.standing.state) = (generations, Some(tso + 1));
+        }
         let mut collector = self.collector(&partitions);
         self.send(Event::Running).await?;
         // New tables are there, empty, before anything was read; and where it was begun is durable.
@@ -129,10 +143,10 @@ impl Runner {
                 entries = self.feed.log.next() => entries.map_err(Broken::Fault)?,
             };
             self.attempts = 0;
-            for entry in entries {
-                self.take(&partitions, &mut *collector, entry)?;
-            }
+            let taken = entries.into_iter().try_for_each(|entry| self.take(&partitions, &mut *collector, entry));
+            // Also where a message cannot be read: what is whole before it is shown.
             self.hand_on(&partitions, &mut *collector).await?;
+            taken?;
             self.pace(&*collector, &mut paused)?;
         }
     }
@@ -154,7 +168,7 @@ impl Runner {
         }
     }
 
-    fn command(&mut self, command: Option<Command>) -> Result<(), Ended> {
+    pub(super) fn command(&mut self, command: Option<Command>) -> Result<(), Ended> {
         match command {
             None => Err(Ended::Closed),
             Some(Command::Follow(tables)) => {
@@ -193,6 +207,8 @@ impl Runner {
         loop {
             let mut upserts = Upserts::default();
             let mut committed_ms = None;
+            let mut stopped = Ok(());
+            self.stand(partitions, collector);
             while upserts.rows() < TRANSACTION_ROWS
                 && let Some(complete) = collector.next()
             {
@@ -202,17 +218,19 @@ impl Runner {
                         committed_ms = at.or(committed_ms);
                     }
                     Complete::Schema(changes) => {
-                        for change in &changes {
-                            self.schema(change, &mut upserts)?;
-                        }
+                        stopped = changes.iter().try_for_each(|change| self.schema(change, &mut upserts));
                     }
                 }
+                if stopped.is_err() {
+                    // The position stays before the statement: a restart meets it again.
+                    break;
+                }
+                self.stand(partitions, collector);
             }
             let full = upserts.rows() >= TRANSACTION_ROWS;
-            self.stand(partitions, collector);
             let quiet = self.sent_at.is_some_and(|at| at.elapsed() < QUIET_POSITION);
             if upserts.is_empty() && self.new.is_empty() && quiet {
-                return Ok(());
+                return Ok(stopped?);
             }
             let changes = upserts.finish(&self.tables).map_err(|reason| Stop {
                 code: "VALUE_UNREADABLE",
@@ -221,6 +239,7 @@ impl Runner {
                 remedy: "create the source with a wider type, or without the column".to_string(),
             })?;
             self.transaction(committed_ms, changes).await?;
+            stopped?;
             if !full {
                 return Ok(());
             }
@@ -271,16 +290,19 @@ impl Runner {
     }
 
     async fn transaction(&mut self, committed_ms: Option<u64>, changes: Changes) -> Result<(), Broken> {
-        let mut installs = Vec::new();
-        for table in &self.new {
+        let mut installs = std::mem::take(&mut self.copied);
+        for table in self.new.iter().filter(|_| self.feed.snapshot.is_none()) {
             let empty = self.link.store.load(table.id).and_then(|load| load.finish());
             installs.push((table.id, empty.map_err(store_failed)?));
         }
         self.new.clear();
-        let position = serde_json::to_string(&self.standing).expect("a position is always JSON");
         self.sent_at = Some(Instant::now());
-        let transaction = Transaction { position: Position(position), committed_ms, installs, changes };
+        let transaction = Transaction { position: self.position(), committed_ms, installs, changes };
         Ok(self.send(Event::Transaction(transaction)).await?)
+    }
+
+    fn position(&self) -> Position {
+        Position(serde_json::to_string(&self.standing).expect("a position is always JSON"))
     }
 
     /// Reads no further where others have to catch up first.
@@ -296,7 +318,15 @@ impl Runner {
         Ok(())
     }
 
-    async fn send(&mut self, event: Event) -> Result<(), Ended> {
+    pub(super) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.link.store)
+    }
+
+    pub(super) async fn next_command(&mut self) -> Option<Command> {
+        self.link.commands.recv().await
+    }
+
+    pub(super) async fn send(&mut self, event: Event) -> Result<(), Ended> {
         self.link.events.send((self.link.id, event)).await.map_err(|_| Ended::Closed)
     }
 }

@@ -29,7 +29,7 @@ mod gtid;
 mod json;
 mod run;
 pub mod schema;
-mod snapshot;
+pub(in crate::sources) mod snapshot;
 mod text;
 mod value;
 mod xa;

@@ -40,12 +40,17 @@ const BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// What a server answers to an account without RELOAD.
 const ER_SPECIFIC_ACCESS_DENIED: u16 = 1227;
 
-/// Transactions that see one state of all the tables.
+/// Tables as of one point of the binlog.
 pub struct Snapshot {
     /// The transactions that it has; prepared ones are not in it until they end.
     pub set: GtidSet,
     /// Prepared transactions that the stream has given already and must give again, now with rows of these tables.
     pub again: GtidSet,
+    pub rows: Reading,
+}
+
+/// Transactions that see one state of all the tables.
+pub struct Reading {
     pub tables: Vec<Arc<Decoder>>,
     options: Options,
     readers: Vec<Conn>,
@@ -101,12 +106,33 @@ impl Snapshot {
         if check_schema(&options, tables).await? != layouts {
             return Err(options.lost("take a snapshot", "a table was altered meanwhile"));
         }
-        let decoder = |(table, columns): (&FollowedTable, Vec<String>)| {
-            let layouts = vec![Layout { since: None, columns }];
-            Arc::new(Decoder::new(FollowedTable { layouts, ..table.clone() }))
+        Ok(Snapshot { set, again, rows: Reading { tables: decoders(tables, layouts), options, readers } })
+    }
+}
+
+fn decoders(tables: &[FollowedTable], layouts: Vec<Vec<String>>) -> Vec<Arc<Decoder>> {
+    let decoder = |(table, columns): (&FollowedTable, Vec<String>)| {
+        let layouts = vec![Layout { since: None, columns }];
+        Arc::new(Decoder::new(FollowedTable { layouts, ..table.clone() }))
+    };
+    tables.iter().zip(layouts).map(decoder).collect()
+}
+
+impl Reading {
+    /// The tables of a TiDB as of the start of one transaction, with its timestamp: every commit up to it is in the
+    /// rows, none after it. Source: TiDB's document "Information functions" (TIDB_CURRENT_TSO).
+    pub async fn of_tidb(options: &Options, tables: &[FollowedTable]) -> Result<(Reading, u64), Fault> {
+        let layouts = check_schema(options, tables).await?;
+        let mut reader = connect(options).await?;
+        execute(options, &mut reader, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
+        let tso: Option<u64> = one(options, &mut reader, "SELECT TIDB_CURRENT_TSO()").await?;
+        let Some(tso) = tso.filter(|tso| *tso > 0) else {
+            return Err(options.lost("take a snapshot", "the transaction has no timestamp: is it a TiDB?"));
         };
-        let tables = tables.iter().zip(layouts).map(decoder).collect();
-        Ok(Snapshot { set, again, tables, options, readers })
+        if check_schema(options, tables).await? != layouts {
+            return Err(options.lost("take a snapshot", "a table was altered meanwhile"));
+        }
+        Ok((Reading { tables: decoders(tables, layouts), options: options.clone(), readers: vec![reader] }, tso))
     }
 
     /// Reads all rows. A link that breaks ends the snapshot: its point cannot be had again.

@@ -97,14 +97,14 @@ impl Runner {
             }
         };
         self.queue.clear();
-        let (set, again, tables) = (snapshot.set.clone(), snapshot.again.clone(), snapshot.tables.clone());
+        let (set, again, tables) = (snapshot.set.clone(), snapshot.again.clone(), snapshot.rows.tables.clone());
         for table in &tables {
             let (table, layouts) = (table.table.id, table.table.layouts.clone());
             self.send(Event::Layouts { table, layouts }).await.map_err(Broken::Ended)?;
         }
         let (reports, progress) = mpsc::channel(PROGRESS_REPORTS_MAX);
         self.assembler.start_loading(&tables, set.clone());
-        let task = tokio::spawn(snapshot.load(self.link.store.clone(), reports));
+        let task = tokio::spawn(snapshot.rows.load(self.link.store.clone(), reports));
         let kept = self.link.store.stage();
         self.loading = Some(Loading { tables, set, kept, task, progress, generations: None });
         if again != GtidSet::default() {
