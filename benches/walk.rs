@@ -171,24 +171,9 @@ async fn snapshot(source: &Server, target: &Server) {
             SELECT k, COUNT(*) AS n, SUM(amount) AS amount, AVG(amount) AS average FROM large.items GROUP BY k";
         sql(&loader, view).await;
     });
-    let (mut lags, mut resident, mut v) = (Vec::new(), 0, 0u64);
-    let mut looking = target.connect().await;
+    let mut older = Older::default();
     while !loading.is_finished() {
-        v += 1;
-        conn.query_drop(format!("SET sql_log_bin = 1; UPDATE large.small SET v = {v} WHERE id = 1"))
-            .await
-            .expect("it commits");
-        let committed = Instant::now();
-        loop {
-            let seen: Option<u64> = looking.query_first("SELECT v FROM mart.older").await.expect("it answers");
-            if seen == Some(v) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        lags.push(committed.elapsed().as_secs_f64() * 1e3);
-        resident = resident.max(server.resident_bytes());
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        older.sample(&mut conn, target, &server, started).await;
     }
     loading.await.expect("the view is built");
     let seconds = started.elapsed().as_secs_f64();
@@ -196,9 +181,10 @@ async fn snapshot(source: &Server, target: &Server) {
         "snapshot: {rows} rows in {seconds:.1} s ({:.0} rows/s) from CREATE to a filled wide table of 100,000 rows; \
          peak resident {} MiB",
         rows as f64 / seconds,
-        resident >> 20
+        older.resident >> 20
     );
-    println!("snapshot: the older view meanwhile, commit to visible in the target: {}", quantiles(lags));
+    println!("snapshot: the older view meanwhile, commit to visible in the target: {}", quantiles(older.lags));
+    println!("snapshot: its slowest sample ended {:.1} s after CREATE", older.slowest.1.as_secs_f64());
     let expected = source
         .rows(
             "SELECT COUNT(*), SUM(n), SUM(s) FROM (SELECT k, COUNT(*) n, SUM(amount) s FROM large.items GROUP BY k) t",
@@ -206,6 +192,38 @@ async fn snapshot(source: &Server, target: &Server) {
         .await;
     let found = target.rows("SELECT COUNT(*), SUM(n), SUM(amount) FROM mart.by_k").await;
     println!("snapshot: wide table equals MySQL's own answer: {}", expected == found);
+}
+
+/// What an older view does during a load.
+#[derive(Default)]
+struct Older {
+    lags: Vec<f64>,
+    /// The longest time to be seen, and when after the beginning it ended.
+    slowest: (Duration, Duration),
+    resident: u64,
+}
+
+impl Older {
+    /// Changes its row, and waits until the target has it.
+    async fn sample(&mut self, conn: &mut mysql_async::Conn, target: &Server, server: &Tidemill, started: Instant) {
+        let v = self.lags.len() as u64 + 1;
+        let update = format!("SET sql_log_bin = 1; UPDATE large.small SET v = {v} WHERE id = 1");
+        conn.query_drop(update).await.expect("it commits");
+        let committed = Instant::now();
+        let mut looking = target.connect().await;
+        loop {
+            let seen: Option<u64> = looking.query_first("SELECT v FROM mart.older").await.expect("it answers");
+            if seen == Some(v) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let lag = committed.elapsed();
+        self.slowest = self.slowest.max((lag, started.elapsed()));
+        self.lags.push(lag.as_secs_f64() * 1e3);
+        self.resident = self.resident.max(server.resident_bytes());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// A restart with a large table, with the source's SELECT right taken away.
