@@ -11,7 +11,6 @@ use crate::engine::connect;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::plan::functions::cast::Zone;
 use crate::plan::statement::CreateSource;
-use crate::sources::UpstreamTable;
 use crate::sources::changefeed::{Changefeed, Consistency};
 use crate::sources::formats::canal::{Canal, Expects};
 use crate::sources::formats::debezium::{Debezium, Modes};
@@ -24,6 +23,7 @@ use crate::sources::log::kafka::{KafkaLog, options as kafka};
 use crate::sources::log::{Begin, Log};
 #[cfg(feature = "kafka")]
 use crate::sources::mysql::connect::Password;
+use crate::sources::{Check, UpstreamTable};
 
 impl Core {
     pub fn changefeed(&self, connection: &Connection, source: &Source) -> Result<Changefeed, EngineError> {
@@ -67,8 +67,15 @@ impl Core {
         Ok(Box::new(KafkaLog::new(self.kafka_options(connection, topics)?)))
     }
 
+    /// The brokers and every topic.
     #[cfg(feature = "kafka")]
-    pub fn kafka_options(&self, connection: &Connection, topics: kafka::Topics) -> Result<kafka::Options, EngineError> {
+    pub async fn kafka_checks(&self, connection: &Connection) -> Result<Vec<Check>, EngineError> {
+        let options = self.kafka_options(connection, kafka::Topics::Matching("*".to_string()))?;
+        Ok(crate::sources::log::kafka::check(&options).await)
+    }
+
+    #[cfg(feature = "kafka")]
+    fn kafka_options(&self, connection: &Connection, topics: kafka::Topics) -> Result<kafka::Options, EngineError> {
         let given = &connection.options;
         let brokers = given.brokers.clone().expect("checked at CREATE CONNECTION");
         let mut options = kafka::Options::new(brokers, topics);
@@ -89,9 +96,13 @@ impl Core {
     }
 
     #[cfg(not(feature = "kafka"))]
+    pub async fn kafka_checks(&self, _: &Connection) -> Result<Vec<Check>, EngineError> {
+        Err(without_kafka())
+    }
+
+    #[cfg(not(feature = "kafka"))]
     fn kafka_log(&self, _: &Connection, _: &Feed) -> Result<Box<dyn Log>, EngineError> {
-        let error = EngineError::new(ErrorKind::NotSupported, "this binary was built without Kafka");
-        Err(error.hint("build it with the feature `kafka`, which is on by default"))
+        Err(without_kafka())
     }
 
     /// The tables of a changefeed with their columns: declared, or as another connection knows them.
@@ -125,6 +136,12 @@ impl Core {
         }
         Ok(found)
     }
+}
+
+#[cfg(not(feature = "kafka"))]
+fn without_kafka() -> EngineError {
+    let error = EngineError::new(ErrorKind::NotSupported, "this binary was built without Kafka");
+    error.hint("build it with the feature `kafka`, which is on by default")
 }
 
 fn consistency(feed: &Feed) -> Consistency {

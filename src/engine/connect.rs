@@ -114,12 +114,17 @@ impl Core {
         let Object::Connection(connection) = self.resolve_kind(name, ObjectKind::Connection)? else {
             unreachable!("resolved as a connection")
         };
-        if connection.kind != ConnectionKind::Mysql {
-            let message = format!("a {} connection has nothing to validate", connection.kind.word().to_lowercase());
-            return Err(EngineError::new(ErrorKind::NotSupported, message).at(name.at));
-        }
-        let checks = mysql_checks(&self.mysql_options(&connection)?).await;
-        let checks = checks.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?;
+        let checks = match connection.kind {
+            ConnectionKind::Mysql => {
+                let checks = mysql_checks(&self.mysql_options(&connection)?).await;
+                checks.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?
+            }
+            ConnectionKind::Kafka => self.kafka_checks(&connection).await?,
+            kind => {
+                let message = format!("a {} connection has nothing to validate", kind.word().to_lowercase());
+                return Err(EngineError::new(ErrorKind::NotSupported, message).at(name.at));
+            }
+        };
         let line = |check: Check| {
             let ok = if check.ok { "yes" } else { "no" };
             vec![Some(check.setting), Some(check.have), Some(check.need), Some(ok.to_string()), check.remedy]

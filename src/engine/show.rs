@@ -15,6 +15,7 @@ use crate::plan::print;
 use crate::plan::statement::Show;
 use crate::row::schema::{Column, Schema};
 use crate::row::types::SqlType;
+use crate::store::Healed;
 
 /// An answer of text columns.
 struct Listing {
@@ -27,7 +28,7 @@ pub fn columns_of(show: &Show) -> Vec<Column> {
         Show::Secrets => &["name", "from"],
         Show::Connections => &["name", "kind", "address"],
         Show::Sources => &["name", "connection", "state", "position", "tables"],
-        Show::Tables { .. } => &["name", "source", "loaded", "rows", "columns"],
+        Show::Tables { .. } => &["name", "source", "loaded", "rows", "columns", "healed"],
         Show::Views => &["name", "query"],
         Show::MaterializedViews => &["name", "state", "updates", "bytes", "complete_ts", "into", "target", "target_ts"],
         Show::Jobs => &["job", "object", "phase", "rows", "rows_expected", "rows_a_second", "seconds_left"],
@@ -156,6 +157,7 @@ impl Core {
                     Some(if loaded { "yes" } else { "no" }.to_string()),
                     loaded.then(|| snapshot.rows(table.id).to_string()),
                     Some(table.schema.columns.len().to_string()),
+                    healed(self.store.healed(table.id)),
                 ])
             }
             _ => None,
@@ -254,6 +256,13 @@ impl Core {
             stopped: self.stopped.borrow().clone(),
         }
     }
+}
+
+/// What a feed said that its table did not bear out, since the server started.
+fn healed(Healed { unchanged, deletes_of_nothing }: Healed) -> Option<String> {
+    let said = [(unchanged, "rows as they were"), (deletes_of_nothing, "deletes of nothing")];
+    let said: Vec<String> = said.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 fn show_columns(object: &Object) -> Option<Vec<Vec<Option<String>>>> {

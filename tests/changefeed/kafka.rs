@@ -125,6 +125,8 @@ async fn ticdc(encoder: Encoder, format: &str) {
     equal_in_target(&client, &target, "credits", "account, n, total").await;
     let sources = sql(&client, "SHOW SOURCES").await;
     assert!(sources[0].iter().flatten().any(|cell| cell == "running"), "{sources:?}");
+    let checks = sql(&client, "VALIDATE CONNECTION cdc").await;
+    assert!(checks.iter().all(|check| check[3].as_deref() == Some("yes")), "{checks:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
