@@ -28,6 +28,9 @@ mod mysql_server;
 #[cfg(feature = "kafka")]
 #[path = "support/runner.rs"]
 mod runner;
+#[cfg(feature = "kafka")]
+#[path = "changefeed/snapshot.rs"]
+mod snapshot;
 
 use std::fs;
 use std::io::Write;

@@ -12,6 +12,7 @@
 //! - a wide table is written by one view;
 //! - a secret's value appears in no message and no Debug text.
 
+pub mod feed;
 pub mod names;
 pub mod object;
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::feed::Feed;
 use crate::row::ObjectId;
 use crate::row::schema::{Layout, Schema};
 
@@ -109,60 +110,6 @@ pub struct Source {
     /// Of a changefeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
-}
-
-/// A changefeed: what is read and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Feed {
-    pub topics: Topics,
-    /// Debezium's topic of transactions.
-    pub transactions: Option<String>,
-    pub start: StartAt,
-    pub format: FeedFormat,
-    /// Transactions may be seen in part.
-    pub by_row: bool,
-    /// Of TIMESTAMPs in messages, as typed.
-    pub time_zone: Option<String>,
-    /// The connection that the tables' columns were taken from; `None`: they were declared.
-    pub schemas: Option<ObjectId>,
-    /// The tables are copied from that connection before the first message is read.
-    #[serde(default)]
-    pub snapshot: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Topics {
-    Names(Vec<String>),
-    Pattern(String),
-    /// A folder under the connection's.
-    Path(String),
-}
-
-impl Default for Topics {
-    fn default() -> Topics {
-        Topics::Names(Vec::new())
-    }
-}
-
-/// Where a changefeed that was never read begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum StartAt {
-    #[default]
-    Earliest,
-    Latest,
-    /// Milliseconds since the epoch.
-    Time(i64),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FeedFormat {
-    /// TiCDC's and Alibaba Canal's.
-    CanalJson,
-    /// TiCDC's.
-    OpenProtocol,
-    /// TiCDC's.
-    Simple,
-    DebeziumJson,
 }
 
 /// Rows kept by the server: a table followed upstream, or a local one.
@@ -322,21 +269,6 @@ impl SaslMechanism {
             SaslMechanism::Plain => "PLAIN",
             SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
             SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-}
-
-impl FeedFormat {
-    pub const ALL: [FeedFormat; 4] =
-        [FeedFormat::CanalJson, FeedFormat::OpenProtocol, FeedFormat::Simple, FeedFormat::DebeziumJson];
-
-    /// As the changefeeds name it.
-    pub fn word(self) -> &'static str {
-        match self {
-            FeedFormat::CanalJson => "canal-json",
-            FeedFormat::OpenProtocol => "open-protocol",
-            FeedFormat::Simple => "simple",
-            FeedFormat::DebeziumJson => "debezium-json",
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::catalog::feed::{Feed, FeedCompression, FeedFormat, StartAt, Topics};
 #[cfg(feature = "kafka")]
 use crate::catalog::object::SaslMechanism;
-use crate::catalog::object::{Connection, ConnectionKind, Feed, FeedFormat, Object, Source, StartAt, Topics};
+use crate::catalog::object::{Connection, ConnectionKind, Object, Source};
 use crate::engine::Core;
 #[cfg(feature = "kafka")]
 use crate::engine::connect;
@@ -155,7 +156,12 @@ fn consistency(feed: &Feed) -> Consistency {
 
 fn decoder(feed: &Feed) -> Box<dyn Decode> {
     let zone = feed.time_zone.as_deref().and_then(Zone::parse).unwrap_or(Zone::UTC);
-    let settings = Settings { time_zone_seconds: zone.offset_seconds(), compression: Compression::None };
+    let compression = match feed.compression {
+        FeedCompression::None => Compression::None,
+        FeedCompression::Snappy => Compression::Snappy,
+        FeedCompression::Lz4 => Compression::Lz4,
+    };
+    let settings = Settings { time_zone_seconds: zone.offset_seconds(), compression };
     match feed.format {
         FeedFormat::CanalJson if feed.by_row => Box::new(Canal::new(settings, Expects::Either)),
         FeedFormat::CanalJson => Box::new(Canal::new(settings, Expects::TiCdc)),

@@ -4,9 +4,10 @@
 //! is checked here. The engine allocates the id, plans a view's query and adds the object.
 
 use crate::catalog::Catalog;
+use crate::catalog::feed::{Feed, FeedFormat};
 use crate::catalog::object::{
-    Connection, ConnectionKind, ConnectionOptions, Feed, FeedFormat, Object, ObjectKind, SaslMechanism, Secret,
-    SecretFrom, Source, SslMode, Table, View, ViewOptions, WideTable,
+    Connection, ConnectionKind, ConnectionOptions, Object, ObjectKind, SaslMechanism, Secret, SecretFrom, Source,
+    SslMode, Table, View, ViewOptions, WideTable,
 };
 use crate::plan::functions::cast::Zone;
 use crate::plan::relations::plan_error;
@@ -143,6 +144,7 @@ fn feed(catalog: &Catalog, create: &CreateSource, clauses: &FeedClauses) -> Resu
         format,
         by_row: clauses.by_row,
         time_zone: clauses.time_zone.as_ref().map(|(zone, _)| zone.clone()),
+        compression: clauses.compression,
         schemas: schemas.map(|found| found.id),
         snapshot: clauses.snapshot,
     })

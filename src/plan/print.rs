@@ -5,7 +5,8 @@
 use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 
 use crate::catalog::Catalog;
-use crate::catalog::object::{Connection, Feed, Object, Secret, SecretFrom, Source, StartAt, Table, Topics, View};
+use crate::catalog::feed::{Feed, FeedCompression, StartAt, Topics};
+use crate::catalog::object::{Connection, Object, Secret, SecretFrom, Source, Table, View};
 use crate::plan::parse::is_refused_in_columns;
 use crate::row::ObjectId;
 use crate::row::schema::{Column, Schema};
@@ -132,6 +133,9 @@ fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
     }
     if let Some(zone) = &feed.time_zone {
         out += &format!("\n  TIME ZONE {}", literal(zone));
+    }
+    if feed.compression != FeedCompression::None {
+        out += &format!("\n  COMPRESSION {}", literal(feed.compression.word()));
     }
     if let Some(schemas) = feed.schemas {
         let what = if feed.snapshot { "SNAPSHOT" } else { "SCHEMAS" };

@@ -2,7 +2,8 @@
 
 use sqlparser::ast;
 
-pub use crate::catalog::object::{ConnectionKind, FeedFormat, ObjectKind, SecretFrom, StartAt, Topics};
+pub use crate::catalog::feed::{FeedCompression, FeedFormat, StartAt, Topics};
+pub use crate::catalog::object::{ConnectionKind, ObjectKind, SecretFrom};
 use crate::row::schema::Schema;
 
 /// One statement. Names are as typed; `catalog` and `plan` resolve them.
@@ -117,6 +118,7 @@ pub struct FeedClauses {
     pub by_row: bool,
     /// Of TIMESTAMPs in messages, and the place behind it.
     pub time_zone: Option<(String, usize)>,
+    pub compression: FeedCompression,
     /// The connection that knows the tables' columns.
     pub schemas: Option<Name>,
     /// Its tables are copied first.

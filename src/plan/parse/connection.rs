@@ -131,7 +131,7 @@ fn unknown_option(cursor: &Cursor, kind: ConnectionKind) -> PlanError {
 }
 
 /// A text that is one of these, without regard to case.
-fn one_of_texts(cursor: &mut Cursor, what: &str, words: &[&str]) -> Result<String, PlanError> {
+pub(super) fn one_of_texts(cursor: &mut Cursor, what: &str, words: &[&str]) -> Result<String, PlanError> {
     let at = cursor.at();
     let given = cursor.text(what)?;
     if let Some(word) = words.iter().find(|word| word.eq_ignore_ascii_case(&given)) {

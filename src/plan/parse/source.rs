@@ -2,9 +2,12 @@
 
 use crate::catalog::names::nearest;
 use crate::plan::parse::columns;
+use crate::plan::parse::connection::one_of_texts;
 use crate::plan::parse::create::IF_NOT_EXISTS;
 use crate::plan::parse::cursor::{Cursor, error};
-use crate::plan::statement::{CreateSource, FeedClauses, FeedFormat, Name, StartAt, Statement, Topics};
+use crate::plan::statement::{
+    CreateSource, FeedClauses, FeedCompression, FeedFormat, Name, StartAt, Statement, Topics,
+};
 use crate::plan::{PlanError, PlanErrorKind};
 
 pub(super) fn source(cursor: &mut Cursor) -> Result<Statement, PlanError> {
@@ -33,6 +36,7 @@ const FEED_CLAUSES: &[&str] = &[
     "FORMAT",
     "CONSISTENCY",
     "TIME ZONE",
+    "COMPRESSION",
     "SCHEMAS FROM CONNECTION",
     "SNAPSHOT FROM CONNECTION",
     "TABLES",
@@ -60,6 +64,12 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
             }
             ("FORMAT", Some(feed)) => feed.format = Some(format(cursor)?),
             ("CONSISTENCY", Some(feed)) => feed.by_row = by_row(cursor)?,
+            ("COMPRESSION", Some(feed)) => {
+                let words = FeedCompression::ALL.map(FeedCompression::word);
+                let word = one_of_texts(cursor, "compression", &words)?;
+                let found = FeedCompression::ALL.into_iter().find(|compression| compression.word() == word);
+                feed.compression = found.expect("it is one of the words");
+            }
             ("TIME ZONE", Some(feed)) => feed.time_zone = Some((cursor.text("a time zone")?, cursor.at())),
             (clause, Some(feed)) => {
                 feed.schemas = Some(cursor.local_name("a connection's name")?);

@@ -1,0 +1,98 @@
+//! A changefeed of the catalog: what is read, in which format, from where on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::row::ObjectId;
+
+/// A changefeed: what is read and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    pub topics: Topics,
+    /// Debezium's topic of transactions.
+    pub transactions: Option<String>,
+    pub start: StartAt,
+    pub format: FeedFormat,
+    /// Transactions may be seen in part.
+    pub by_row: bool,
+    /// Of TIMESTAMPs in messages, as typed.
+    pub time_zone: Option<String>,
+    #[serde(default)]
+    pub compression: FeedCompression,
+    /// The connection that the tables' columns were taken from; `None`: they were declared.
+    pub schemas: Option<ObjectId>,
+    /// The tables are copied from that connection before the first message is read.
+    #[serde(default)]
+    pub snapshot: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Topics {
+    Names(Vec<String>),
+    Pattern(String),
+    /// A folder under the connection's.
+    Path(String),
+}
+
+impl Default for Topics {
+    fn default() -> Topics {
+        Topics::Names(Vec::new())
+    }
+}
+
+/// Where a changefeed that was never read begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartAt {
+    #[default]
+    Earliest,
+    Latest,
+    /// Milliseconds since the epoch.
+    Time(i64),
+}
+
+/// Of values inside messages, on top of the topic's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeedCompression {
+    #[default]
+    None,
+    Snappy,
+    Lz4,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeedFormat {
+    /// TiCDC's and Alibaba Canal's.
+    CanalJson,
+    /// TiCDC's.
+    OpenProtocol,
+    /// TiCDC's.
+    Simple,
+    DebeziumJson,
+}
+
+impl FeedCompression {
+    pub const ALL: [FeedCompression; 3] = [FeedCompression::None, FeedCompression::Snappy, FeedCompression::Lz4];
+
+    /// As TiCDC names it.
+    pub fn word(self) -> &'static str {
+        match self {
+            FeedCompression::None => "none",
+            FeedCompression::Snappy => "snappy",
+            FeedCompression::Lz4 => "lz4",
+        }
+    }
+}
+
+impl FeedFormat {
+    pub const ALL: [FeedFormat; 4] =
+        [FeedFormat::CanalJson, FeedFormat::OpenProtocol, FeedFormat::Simple, FeedFormat::DebeziumJson];
+
+    /// As the changefeeds name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            FeedFormat::CanalJson => "canal-json",
+            FeedFormat::OpenProtocol => "open-protocol",
+            FeedFormat::Simple => "simple",
+            FeedFormat::DebeziumJson => "debezium-json",
+        }
+    }
+}
