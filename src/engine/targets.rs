@@ -178,7 +178,10 @@ impl Core {
         if commands.send(SinkCommand::Remove { view, drop_table, done }).await.is_err() {
             return Ok(());
         }
-        match removed.await {
+        let removed = removed.await;
+        // The sink may have been taking its rows.
+        self.targets.holds().remove(&view);
+        match removed {
             Ok(Err(reason)) => Err(EngineError::new(ErrorKind::Connection, reason)),
             _ => Ok(()),
         }

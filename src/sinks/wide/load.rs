@@ -20,7 +20,7 @@ use crate::target::ledger::{Ledger, LedgerRow};
 /// Rows that are encoded together.
 const BATCH_ROWS: usize = 4096;
 /// Rows that one transaction writes to a table nobody reads yet.
-const CHUNK_ROWS_MAX: u64 = 20_000;
+const CHUNK_ROWS_MAX: u64 = 4_000;
 
 /// A load under way: what it writes to, what is compared with what, and what the ledger says meanwhile.
 pub struct Load {

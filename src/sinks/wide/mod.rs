@@ -18,6 +18,7 @@ mod inspect;
 mod layout;
 mod load;
 mod pending;
+mod place;
 mod task;
 mod write;
 

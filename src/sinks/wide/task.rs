@@ -5,13 +5,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::dataflow::Batch;
+use crate::dataflow::{Batch, Snapshot};
 use crate::row::{ObjectId, Ts};
 use crate::sinks::wide::changes::Net;
-use crate::sinks::wide::layout::Layout;
 use crate::sinks::wide::load::Load;
+use crate::sinks::wide::place::{Table, place, shadow};
 use crate::sinks::wide::write::{Writer, copies};
 use crate::sinks::wide::{inspect, pending};
 use crate::sinks::{Reader, SinkCommand, SinkEvent, SinkView};
@@ -25,6 +26,8 @@ const PENDING_BYTES_MAX: usize = 256 << 20;
 const FOLD_BYTES_MIN: usize = 16 << 20;
 /// An idle target's ledger moves at least this often.
 const HEARTBEAT_FLUSH_MS: u64 = 5_000;
+/// How often it is looked whether a view's rows are there.
+const TAKEN_POLL_MS: u64 = 5;
 const BACK_OFF_MS_MIN: u64 = 100;
 const BACK_OFF_MS_MAX: u64 = 5_000;
 /// A held view is tried again after this long.
@@ -65,6 +68,8 @@ struct View {
 
 enum Phase {
     New,
+    /// Its rows are being taken out of the dataflow.
+    Taking(JoinHandle<Result<(Ts, Snapshot), String>>),
     /// Being filled, a chunk a round, so that the other views move in between.
     Loading(Mutex<Box<Loading>>),
     /// Filled; live with its first flush.
@@ -79,13 +84,6 @@ struct Loading {
     load: Load,
     at: Ts,
     changes: mpsc::UnboundedReceiver<Batch>,
-}
-
-/// A table as it is written to now: under the view's name, or under the one it is filled under.
-#[derive(Clone)]
-struct Table {
-    name: Vec<String>,
-    layout: Layout,
 }
 
 struct Removal {
@@ -123,8 +121,8 @@ impl Task {
             let wait = match self.step(&mut target).await {
                 Ok(()) => {
                     self.failures = 0;
-                    let loading = self.views.values().any(|view| matches!(view.phase, Phase::Loading(_)));
-                    Duration::from_millis(if loading { 0 } else { HEARTBEAT_FLUSH_MS / 5 })
+                    let next = self.views.values().map(|view| view.looks_again_ms()).min();
+                    Duration::from_millis(next.unwrap_or(HEARTBEAT_FLUSH_MS / 5))
                 }
                 Err(TargetError::Fenced(by)) => {
                     self.tell(ObjectId(0), SinkEvent::Fenced { by });
@@ -206,7 +204,12 @@ impl Task {
                 self.views.insert(spec.view, View::new(spec));
             }
             SinkCommand::Remove { view, drop_table, done } => match self.views.remove(&view) {
-                Some(view) => self.removals.push(Removal { view: view.spec, drop_table, done }),
+                Some(view) => {
+                    if let Phase::Taking(taking) = view.phase {
+                        taking.abort();
+                    }
+                    self.removals.push(Removal { view: view.spec, drop_table, done });
+                }
                 // Fails only when nobody waits for the answer any more.
                 None => drop(done.send(Ok(()))),
             },
@@ -274,7 +277,12 @@ impl Task {
             self.ledger.fence(target, None).await?;
             return self.load_on(target, id).await;
         }
-        let spec = view.spec.clone();
+        if let Phase::Taking(taking) = &mut self.views.get_mut(&id).expect("only commands remove views").phase {
+            let taken = taking.await.expect("taking rows does not panic").map_err(TargetError::Refused);
+            self.views.get_mut(&id).expect("only commands remove views").phase = Phase::New;
+            return self.load(target, id, taken?).await;
+        }
+        let spec = self.views[&id].spec.clone();
         let mut row = self.ledger.rows(target).await?.into_iter().find(|row| row.view == spec.name);
         if let Some(found) = &mut row
             && found.state == State::Flipping
@@ -299,11 +307,21 @@ impl Task {
             self.tell(id, SinkEvent::Live { view: id });
             return Ok(());
         }
-        self.load(target, id, row).await
+        // The other views move on meanwhile.
+        let reader = self.reader.clone();
+        let taking = tokio::spawn(async move { reader.snapshot(id).await });
+        self.views.get_mut(&id).expect("only commands remove views").phase = Phase::Taking(taking);
+        Ok(())
     }
 
-    async fn load(&mut self, target: &mut dyn Target, id: ObjectId, row: Option<LedgerRow>) -> Result<(), TargetError> {
+    async fn load(
+        &mut self,
+        target: &mut dyn Target,
+        id: ObjectId,
+        (at, snapshot): (Ts, Snapshot),
+    ) -> Result<(), TargetError> {
         let spec = self.views[&id].spec.clone();
+        let row = self.ledger.rows(target).await?.into_iter().find(|row| row.view == spec.name);
         let of_same = row.as_ref().filter(|row| row.table == spec.table);
         let (table, create) = place(target, &spec, of_same).await?;
         let in_chunks = table.name != spec.table;
@@ -312,7 +330,6 @@ impl Task {
             _ => row.as_ref().map_or(1, |row| row.generation + 1),
         };
         let table = Table { name: if in_chunks { shadow(&spec.table, generation) } else { table.name }, ..table };
-        let (at, snapshot) = self.reader.snapshot(id).await.map_err(TargetError::Refused)?;
         let changes = self.reader.changes(id, at);
         let (store_id, tick) = self.reader.store_tick(at);
         let row = LedgerRow {
@@ -347,7 +364,11 @@ impl Task {
         let view = self.views.get_mut(&id).expect("only commands remove views");
         view.forget();
         view.phase = Phase::Loading(Mutex::new(Box::new(Loading { load, at, changes })));
-        self.load_on(target, id).await
+        match in_chunks {
+            true => self.ledger.commit(target).await,
+            // What was read of the table and what is written to it are one transaction.
+            false => self.load_on(target, id).await,
+        }
     }
 
     /// The next chunk of a load, in a transaction that is open; the last one makes the table a filled one.
@@ -544,9 +565,22 @@ impl View {
         }
     }
 
+    /// Not by what completes, but because something of its own goes on.
+    fn looks_again_ms(&self) -> u64 {
+        match self.phase {
+            Phase::Loading(_) => 0,
+            Phase::Taking(_) => TAKEN_POLL_MS,
+            _ => HEARTBEAT_FLUSH_MS / 5,
+        }
+    }
+
     fn is_due(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::New | Phase::Loading(_) | Phase::Flipping(_))
-            && self.held.as_ref().is_none_or(|(_, until)| *until <= now)
+        let goes_on = match &self.phase {
+            Phase::New | Phase::Loading(_) | Phase::Flipping(_) => true,
+            Phase::Taking(taking) => taking.is_finished(),
+            Phase::Filled(_) | Phase::Live(_) => false,
+        };
+        goes_on && self.held.as_ref().is_none_or(|(_, until)| *until <= now)
     }
 
     fn has_news(&self, to: Ts) -> bool {
@@ -618,61 +652,6 @@ async fn write_changes(target: &mut dyn Target, view: &View, to: Ts) -> Result<(
         writer.upsert(target, &table.layout, row).await?;
     }
     writer.finish(target).await
-}
-
-/// Where a view is loaded to, and if the table is to be created its comment. A new table is first filled under another
-/// name; `row` is the ledger's of this view and table.
-async fn place(
-    target: &mut dyn Target,
-    spec: &SinkView,
-    row: Option<&LedgerRow>,
-) -> Result<(Table, Option<Option<String>>), TargetError> {
-    let names = spec.table.iter().chain(spec.schema.columns.iter().map(|c| &c.name));
-    if let Some(reason) = names.filter_map(|name| dialect::bad_name(name)).next() {
-        return Err(TargetError::Refused(reason));
-    }
-    if inspect::exists(target, &spec.table).await? {
-        if row.is_none() && !spec.reconcile && inspect::has_rows(target, &spec.table).await? {
-            let path = dialect::path(&spec.table);
-            let message = format!("{path} has rows that are not this view's: add EXISTING ROWS RECONCILE, or empty it");
-            return Err(TargetError::Refused(message));
-        }
-        let layout = inspect::layout(target, &spec.table, &spec.schema).await?;
-        return Ok((Table { name: spec.table.clone(), layout }, None));
-    }
-    let layout = Layout::of_new_table(target.dialect(), &spec.schema);
-    if target.dialect().is_sqlite() {
-        return Ok((Table { name: spec.table.clone(), layout }, Some(spec.comment.clone())));
-    }
-    if let Some(row) = row {
-        let started = shadow(&spec.table, row.generation);
-        if row.state == State::Loading && inspect::exists(target, &started).await? {
-            if row.plan_hash == spec.plan_hash && row.semantics == SEMANTICS_VERSION {
-                return Ok((Table { name: started, layout }, None));
-            }
-            target.execute(format!("DROP TABLE {}", dialect::path(&started))).await?;
-        }
-    }
-    Ok((Table { name: shadow(&spec.table, row.map_or(1, |r| r.generation + 1)), layout }, Some(spec.comment.clone())))
-}
-
-/// The name under which a table is filled: the view's table's, shortened at its end to what a name may have.
-fn shadow(table: &[String], generation: u64) -> Vec<String> {
-    let mut path = table.to_vec();
-    let last = path.last_mut().expect("a table has a name");
-    let end = format!("_g{generation}");
-    let room = dialect::NAME_CHARS_MAX - "_tidemill_".len() - end.len();
-    let stem = match last.chars().count() <= room {
-        true => last.clone(),
-        // A digest keeps apart what shortening would make one.
-        false => {
-            let digest = crate::sinks::wide::layout::hidden_key(last.as_bytes());
-            let digest: String = digest[..6].iter().map(|b| format!("{b:02x}")).collect();
-            format!("{}{digest}", last.chars().take(room - digest.len()).collect::<String>())
-        }
-    };
-    *last = format!("_tidemill_{stem}{end}");
-    path
 }
 
 fn bytes(batch: &Batch) -> usize {
