@@ -101,8 +101,11 @@ impl Core {
         let Object::Connection(connection) = self.resolve_kind(&create.connection, ObjectKind::Connection)? else {
             unreachable!("resolved as a connection")
         };
-        // What the catalog would refuse is told before anything is asked of a server.
-        define::source(&self.lock_catalog().clone(), ObjectId(u64::MAX), create)?;
+        // What the catalog or this build would refuse is told before anything is asked of a server.
+        let drafted = define::source(&self.lock_catalog().clone(), ObjectId(u64::MAX), create)?;
+        if drafted.feed.is_some() {
+            self.changefeed(&connection, &drafted)?;
+        }
         let found = self.upstream_tables(&connection, create).await?;
         let bad: Vec<String> = found
             .iter()

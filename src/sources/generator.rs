@@ -256,6 +256,9 @@ impl Source for Generator {
             None => self.shop.history,
         };
         let mut tables = start.tables;
+        if link.events.send((link.id, Event::Running)).await.is_err() {
+            return;
+        }
         let period = Duration::from_micros(1_000_000 / self.shop.transactions_a_second.max(1));
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
