@@ -10,6 +10,7 @@ mod column;
 
 use std::borrow::Cow;
 
+use super::inflate::inflate;
 use super::scan::Scanner;
 use super::wire::{self, Image};
 use super::{BadMessage, Decode, Message, Op, Said, SchemaChange, Settings, TableOf, Tables};
@@ -85,7 +86,7 @@ impl OpenProtocol {
                 said.extend(ops.into_iter().map(|op| wire::change(table, op, key.ts)));
             }
             DDL => {
-                let value = wire::decompress(self.settings.compression, value)?;
+                let value = inflate(self.settings.compression, value)?;
                 let (sql, action) = ddl(&value)?;
                 let table = tables.find(&key.schema, &key.table);
                 said.push(match table.filter(|_| action == TRUNCATE_TABLE) {
@@ -110,7 +111,7 @@ impl OpenProtocol {
             return Err(wire::corrupted(&name));
         }
         let too_large = wire::too_large(&name, key.only_handle_key, key.claim_check.as_deref());
-        let value = wire::decompress(self.settings.compression, value)?;
+        let value = inflate(self.settings.compression, value)?;
         match (Images::read(&value, table, self.settings.time_zone_seconds)?, too_large) {
             (Images { new: None, old: None, deleted: Some(deleted) }, too_large) => {
                 Ok(vec![deleted.deleted(table, too_large)?])

@@ -8,7 +8,9 @@ mod described;
 
 use std::borrow::Cow;
 
+use super::inflate::inflate;
 use super::scan::{Scanner, Value};
+use super::text;
 use super::wire::{self, Image};
 use super::{BadMessage, Decode, Message, Op, Said, SchemaChange, Settings, TableOf, Tables};
 use crate::row::datum::Datum;
@@ -33,7 +35,7 @@ impl Simple {
 impl Decode for Simple {
     fn decode(&mut self, message: Message<'_>, tables: &Tables, said: &mut Vec<Said>) -> Result<(), BadMessage> {
         let value = message.value.ok_or_else(|| BadMessage::malformed("a simple-protocol message without a value"))?;
-        let value = wire::decompress(self.settings.compression, value)?;
+        let value = inflate(self.settings.compression, value)?;
         let event = Event::read(&value)?;
         match &*event.kind {
             "WATERMARK" => said.push(Said::Watermark(event.commit()?)),
@@ -45,7 +47,7 @@ impl Decode for Simple {
             "CREATE" | "RENAME" | "CINDEX" | "DINDEX" | "ERASE" | "TRUNCATE" | "ALTER" | "QUERY" => {
                 said.push(self.ddl(event, tables)?);
             }
-            other => return Err(BadMessage::malformed(format!("a message of unknown type {}", wire::shown(other)))),
+            other => return Err(BadMessage::malformed(format!("a message of unknown type {}", text::shown(other)))),
         }
         Ok(())
     }

@@ -178,16 +178,29 @@ pub fn to_utc(wall: i64, zone_seconds: i32) -> Option<i64> {
     }
 }
 
-/// Numbers count from 1, and 0 is the empty text of an invalid value. A label that looks like a number is read as one:
-/// no feed that we know writes labels.
+/// Number 0 is the empty text of an invalid value; `None`: no label has this number.
+pub fn enum_label(number: u64, labels: &[String]) -> Option<Datum> {
+    match number.checked_sub(1) {
+        None => Some(Datum::Text(String::new())),
+        Some(at) => labels.get(usize::try_from(at).ok()?).cloned().map(Datum::Text),
+    }
+}
+
+/// `None`: a bit has no label.
+pub fn set_labels(bits: u64, labels: &[String]) -> Option<Datum> {
+    if labels.len() < 64 && bits >> labels.len() != 0 {
+        return None;
+    }
+    let chosen = labels.iter().take(64).enumerate().filter(|(i, _)| bits >> i & 1 == 1);
+    Some(Datum::Text(chosen.map(|(_, label)| label.as_str()).collect::<Vec<_>>().join(",")))
+}
+
+/// A label that looks like a number is read as one: no feed that we know writes labels.
 fn enumerated(text: &str, labels: &[String]) -> Option<Datum> {
-    let label = match text.parse::<u64>() {
-        Ok(0) => "",
-        Ok(number) => labels.get(usize::try_from(number - 1).ok()?)?,
-        Err(_) if text.is_empty() => "",
-        Err(_) => labels.iter().find(|label| *label == text)?,
-    };
-    Some(Datum::Text(label.to_string()))
+    match text.parse::<u64>() {
+        Ok(number) => enum_label(number, labels),
+        Err(_) => (text.is_empty() || labels.iter().any(|label| label == text)).then(|| Datum::Text(text.to_string())),
+    }
 }
 
 fn set(text: &str, labels: &[String]) -> Option<Datum> {
@@ -195,11 +208,7 @@ fn set(text: &str, labels: &[String]) -> Option<Datum> {
         let known = text.is_empty() || text.split(',').all(|part| labels.iter().any(|label| label == part));
         return known.then(|| Datum::Text(text.to_string()));
     };
-    if labels.len() < 64 && bits >> labels.len() != 0 {
-        return None;
-    }
-    let chosen = labels.iter().take(64).enumerate().filter(|(i, _)| bits >> i & 1 == 1);
-    Some(Datum::Text(chosen.map(|(_, label)| label.as_str()).collect::<Vec<_>>().join(",")))
+    set_labels(bits, labels)
 }
 
 #[cfg(test)]

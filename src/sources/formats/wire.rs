@@ -3,26 +3,16 @@
 //! A value that is not one of its column's type means that the table changed upstream: it is refused, never rounded or
 //! cut to fit.
 
-use std::borrow::Cow;
-use std::io::Read;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{BadMessage, Compression, Op, Row, RowChange, Said, TableOf};
+use super::{BadMessage, Op, Row, RowChange, Said, TableOf, text};
 use crate::row::datum::Datum;
 use crate::row::schema::Column;
-use crate::row::temporal::{self, Date, MICROS_A_DAY, MICROS_A_SECOND};
 use crate::row::types::SqlType;
 
 /// A TSO is milliseconds since the epoch above this many bits of a counter.
 const TSO_LOGICAL_BITS: u32 = 18;
-/// No number or time of MySQL's is longer.
-const SCALAR_BYTES_MAX: usize = 512;
-/// TiDB's largest row is 120 MiB (`txn-entry-size-limit`).
-const DECOMPRESSED_BYTES_MAX: usize = 160 << 20;
-/// Snappy's copies make at most 64 bytes of 3; a larger claim is a lie.
-const SNAPPY_RATIO_MAX: usize = 32;
 
 /// A change of TiCDC's at its commitTs.
 pub fn change(table: usize, op: Op, commit: u64) -> Said {
@@ -35,27 +25,14 @@ pub fn change(table: usize, op: Op, commit: u64) -> Said {
 /// ENUM and SET are numbers here, BIT is a decimal number, and a TIMESTAMP is on a clock that many
 /// seconds east of UTC.
 pub fn from_text(text: &str, column: &Column, zone_seconds: i32) -> Result<Datum, BadMessage> {
-    let unfit = || does_not_fit(&shown(text), column);
-    let sql_type = &column.sql_type;
-    if sql_type.is_text() && !matches!(sql_type, SqlType::Enum(_) | SqlType::Set(_)) {
-        return Ok(Datum::Text(text.to_string()));
-    }
-    if text.len() > SCALAR_BYTES_MAX {
-        return Err(unfit());
-    }
     let number = || text.parse::<u64>().ok();
-    let value = match sql_type {
-        SqlType::Enum(labels) => number().and_then(|n| enum_label(n, labels)),
-        SqlType::Set(labels) => number().and_then(|bits| set_labels(bits, labels)),
+    let value = match &column.sql_type {
+        SqlType::Enum(labels) => number().and_then(|n| text::enum_label(n, labels)),
+        SqlType::Set(labels) => number().and_then(|bits| text::set_labels(bits, labels)),
         SqlType::Binary(_) | SqlType::Varbinary(_) | SqlType::Blob(_) => None,
-        SqlType::Decimal { scale, .. } if has_more_digits(text, *scale) => None,
-        _ => Datum::parse(text, sql_type).ok(),
+        sql_type => text::datum(text, sql_type, zone_seconds),
     };
-    let value = value.filter(|value| is_in_range(value, sql_type)).ok_or_else(unfit)?;
-    match value {
-        Datum::Timestamp(wall) => to_utc(wall, zone_seconds).map(Datum::Timestamp).ok_or_else(unfit),
-        value => Ok(value),
-    }
+    value.ok_or_else(|| does_not_fit(&text::shown(text), column))
 }
 
 /// NULL; for a column that was NOT NULL when it was followed, the table changed.
@@ -84,53 +61,6 @@ pub fn from_base64(text: &str, column: &Column) -> Result<Datum, BadMessage> {
     from_bytes(bytes.map_err(|_| BadMessage::malformed(format!("column `{}` is no base64", column.name)))?, column)
 }
 
-/// Number 0 is the empty text of an invalid value; `None`: no label has this number.
-pub fn enum_label(number: u64, labels: &[String]) -> Option<Datum> {
-    match number.checked_sub(1) {
-        None => Some(Datum::Text(String::new())),
-        Some(at) => labels.get(usize::try_from(at).ok()?).cloned().map(Datum::Text),
-    }
-}
-
-/// `None`: a bit has no label.
-pub fn set_labels(bits: u64, labels: &[String]) -> Option<Datum> {
-    if labels.len() < 64 && bits >> labels.len() != 0 {
-        return None;
-    }
-    let chosen = labels.iter().take(64).enumerate().filter(|(i, _)| bits >> i & 1 == 1);
-    Some(Datum::Text(chosen.map(|(_, label)| label.as_str()).collect::<Vec<_>>().join(",")))
-}
-
-/// Moves a wall clock's reading that many seconds east of UTC to UTC; the zero date stays what it is.
-fn to_utc(wall: i64, zone_seconds: i32) -> Option<i64> {
-    let zero = temporal::datetime_micros(Date { year: 0, month: 0, day: 0 }, 0);
-    let days = i32::try_from(wall.div_euclid(MICROS_A_DAY)).ok()?;
-    match Date::is_odd(days) {
-        true => (wall == zero).then_some(wall),
-        false => Some(wall - zone_seconds as i64 * MICROS_A_SECOND),
-    }
-}
-
-fn has_more_digits(decimal: &str, scale: u8) -> bool {
-    let fraction = decimal.split_once('.').map_or("", |(_, fraction)| fraction);
-    fraction.bytes().skip(scale as usize).any(|digit| digit != b'0')
-}
-
-fn is_in_range(value: &Datum, sql_type: &SqlType) -> bool {
-    match (value, sql_type) {
-        (Datum::Int(v), SqlType::Year) => matches!(v, 0 | 1901..=2155),
-        (Datum::Int(v), SqlType::Int { bytes, .. }) => {
-            let unused = 64u32.saturating_sub(8 * *bytes as u32);
-            (v << unused) >> unused == *v
-        }
-        (Datum::UInt(v), SqlType::Int { bytes, .. }) => v.leading_zeros() + 8 * *bytes as u32 >= 64,
-        (Datum::UInt(v), SqlType::Bit(bits)) => v.leading_zeros() + *bits as u32 >= 64,
-        (Datum::Float(v), _) => v.is_finite(),
-        (Datum::Double(v), _) => v.is_finite(),
-        _ => true,
-    }
-}
-
 pub fn does_not_fit(value: &str, column: &Column) -> BadMessage {
     schema_changed(format!("{value} is no value of column `{}`, which is {}", column.name, briefly(&column.sql_type)))
 }
@@ -156,7 +86,7 @@ pub fn schema_changed(reason: String) -> BadMessage {
 pub fn too_large(table: &str, only_handle_key: bool, location: Option<&str>) -> Option<BadMessage> {
     let (code, reason) = match location {
         Some(location) => {
-            let location = shown(location);
+            let location = text::shown(location);
             ("CLAIM_CHECK", format!("a row of {table} was too large, and lies in {location}"))
         }
         None if only_handle_key => {
@@ -177,15 +107,6 @@ pub fn corrupted(table: &str) -> BadMessage {
         code: "CHECKSUM",
         reason: format!("TiCDC marks a row of {table} as corrupted"),
         remedy: "compare the row with the upstream table, then create the source again".into(),
-    }
-}
-
-/// A text of a message in a fault: not more of it than a person reads.
-pub fn shown(text: &str) -> String {
-    const CHARS_MAX: usize = 60;
-    match text.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("'{}…' ({} bytes)", &text[..end], text.len()),
-        None => format!("'{text}'"),
     }
 }
 
@@ -250,37 +171,6 @@ fn incomplete(table: &TableOf, column: usize) -> BadMessage {
             "have the feed send the column (`column-selectors` of the changefeed), or create the source again with \
             the table as it is upstream now"
                 .into(),
-    }
-}
-
-/// The bytes that were compressed inside a value.
-pub fn decompress(compression: Compression, bytes: &[u8]) -> Result<Cow<'_, [u8]>, BadMessage> {
-    match compression {
-        Compression::None => Ok(Cow::Borrowed(bytes)),
-        Compression::Snappy => {
-            let claimed = snap::raw::decompress_len(bytes).map_err(|e| no_compression("snappy", &e))?;
-            if claimed > DECOMPRESSED_BYTES_MAX || claimed / SNAPPY_RATIO_MAX > bytes.len() {
-                return Err(no_compression("snappy", &format!("it claims {claimed} bytes")));
-            }
-            let decoded = snap::raw::Decoder::new().decompress_vec(bytes);
-            Ok(Cow::Owned(decoded.map_err(|e| no_compression("snappy", &e))?))
-        }
-        Compression::Lz4 => {
-            let mut decoded = Vec::new();
-            let mut reader = lz4_flex::frame::FrameDecoder::new(bytes).take(DECOMPRESSED_BYTES_MAX as u64 + 1);
-            reader.read_to_end(&mut decoded).map_err(|e| no_compression("lz4", &e))?;
-            match decoded.len() > DECOMPRESSED_BYTES_MAX {
-                true => Err(no_compression("lz4", &format!("it is larger than {DECOMPRESSED_BYTES_MAX} bytes"))),
-                false => Ok(Cow::Owned(decoded)),
-            }
-        }
-    }
-}
-
-fn no_compression(name: &str, why: &dyn std::fmt::Display) -> BadMessage {
-    BadMessage {
-        remedy: "give the source the changefeed's large-message-handle-compression".into(),
-        ..BadMessage::malformed(format!("a value is not compressed with {name}: {why}"))
     }
 }
 
@@ -359,23 +249,5 @@ mod tests {
         assert_eq!(read("1e39", SqlType::Float), changed);
         assert_eq!(read("x", SqlType::Blob(2)), changed);
         assert_eq!(read(&"9".repeat(1 << 20), SqlType::Decimal { precision: 65, scale: 0 }), changed);
-    }
-
-    #[test]
-    fn timestamps_move_to_utc_and_the_zero_date_does_not() {
-        let column = Column::new("c", SqlType::Timestamp(0), true);
-        let read = |text: &str| from_text(text, &column, 8 * 3600).ok().and_then(|d| d.text(&column.sql_type));
-        assert_eq!(read("2024-01-01 07:59:59").as_deref(), Some("2023-12-31 23:59:59"));
-        assert_eq!(read("0000-00-00 00:00:00").as_deref(), Some("0000-00-00 00:00:00"));
-        assert_eq!(read("2024-00-01 00:00:00"), None);
-    }
-
-    #[test]
-    fn a_claimed_size_is_not_believed() {
-        // Snappy's header says 4 GiB - 1.
-        assert!(decompress(Compression::Snappy, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]).is_err());
-        assert!(decompress(Compression::Snappy, &[0x80, 0x80, 0x40, 0]).is_err());
-        assert!(decompress(Compression::Lz4, b"{}").is_err());
-        assert!(decompress(Compression::Lz4, &[]).is_ok_and(|b| b.is_empty()));
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::super::scan::{Scanner, Value};
-use super::super::{BadMessage, Tables, wire};
+use super::super::{BadMessage, Tables, text, wire};
 use crate::row::types::SqlType;
 
 /// A feed repeats its descriptions, so that forgetting all of them costs little.
@@ -49,7 +49,7 @@ impl Described {
                     let sql_type = &of.followed.schema.columns[at].sql_type;
                     if !declared.is(sql_type) {
                         let name = &declared.name;
-                        let (upstream, followed) = (wire::shown(&declared.to_string()), wire::briefly(sql_type));
+                        let (upstream, followed) = (text::shown(&declared.to_string()), wire::briefly(sql_type));
                         difference = Some(format!("column `{name}` is {upstream} upstream, followed as {followed}"));
                     }
                 }
