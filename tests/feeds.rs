@@ -16,6 +16,8 @@
 
 #[path = "feeds/formats.rs"]
 mod formats;
+#[path = "support/splitmix.rs"]
+mod splitmix;
 
 use std::fs;
 use std::io::Write;
@@ -249,11 +251,7 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
+        splitmix::next(&mut self.0)
     }
 
     fn below(&mut self, n: usize) -> usize {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::catalog::feed::{Feed, FeedCompression, FeedFormat, StartAt, Topics};
 #[cfg(feature = "kafka")]
 use crate::catalog::object::SaslMechanism;
-use crate::catalog::object::{Connection, ConnectionKind, Object, Source};
+use crate::catalog::object::{Connection, ConnectionKind, Source};
 use crate::engine::Core;
 #[cfg(feature = "kafka")]
 use crate::engine::connect;
@@ -35,11 +35,8 @@ impl Core {
             StartAt::Time(ms) => Begin::Time(ms),
         };
         let log = self.log(connection, feed)?;
-        let snapshot = match feed.schemas.filter(|_| feed.snapshot).map(|id| self.object(id)).transpose()? {
-            None => None,
-            Some(Object::Connection(tidb)) => Some(self.mysql_options(&tidb)?),
-            Some(other) => panic!("a snapshot is of a connection, not of a {}", other.kind()),
-        };
+        let tidb = feed.schemas.filter(|_| feed.snapshot).map(|id| self.connection(id)).transpose()?;
+        let snapshot = tidb.map(|tidb| self.mysql_options(&tidb)).transpose()?;
         Ok(Changefeed { log, decode: decoder(feed), consistency: consistency(feed), begin, snapshot })
     }
 
@@ -111,11 +108,7 @@ impl Core {
         let feed = create.feed.as_ref().expect("checked with the connection's kind");
         let mut found = match &feed.schemas {
             Some(name) => {
-                let Object::Connection(connection) =
-                    self.resolve_kind(name, crate::catalog::object::ObjectKind::Connection)?
-                else {
-                    unreachable!("resolved as a connection")
-                };
+                let connection = self.connection_named(name)?;
                 if !matches!(connection.kind, ConnectionKind::Mysql | ConnectionKind::Tidb) {
                     let message = format!("a {} connection has no tables to ask", connection.kind.word());
                     return Err(EngineError::new(ErrorKind::NotSupported, message).at(name.at));

@@ -39,6 +39,21 @@ pub fn mysql_ssl_mode(given: Option<SslMode>) -> mysql::SslMode {
 }
 
 impl Core {
+    pub fn connection_named(&self, name: &Name) -> Result<Connection, EngineError> {
+        match self.resolve_kind(name, ObjectKind::Connection)? {
+            Object::Connection(connection) => Ok(connection),
+            other => unreachable!("resolved as a connection, not as a {}", other.kind()),
+        }
+    }
+
+    /// What is read from and written to is named by the id of a connection.
+    pub fn connection(&self, id: ObjectId) -> Result<Connection, EngineError> {
+        match self.object(id)? {
+            Object::Connection(connection) => Ok(connection),
+            other => panic!("{id} is a connection, not a {}", other.kind()),
+        }
+    }
+
     pub fn mysql_options(&self, connection: &Connection) -> Result<mysql::Options, EngineError> {
         let given = &connection.options;
         let host = given.host.clone().expect("checked at CREATE CONNECTION");
@@ -53,7 +68,7 @@ impl Core {
 
     /// Where a target is, and who we are to it: a name that no other run of any server has.
     pub fn target_options(&self, connection: ObjectId) -> Result<TargetOptions, EngineError> {
-        let Object::Connection(connection) = self.object(connection)? else { panic!("INTO names a connection") };
+        let connection = self.connection(connection)?;
         let given = &connection.options;
         let address = match connection.kind {
             ConnectionKind::Sqlite => {
@@ -88,7 +103,7 @@ impl Core {
                 EngineError::new(ErrorKind::WrongObject, message).hint("INTO connection.database.table names one")
             );
         };
-        let Object::Connection(connection) = self.object(into.connection)? else { panic!("INTO names a connection") };
+        let connection = self.connection(into.connection)?;
         let dialect = match connection.kind {
             ConnectionKind::Sqlite => Dialect::Sqlite,
             ConnectionKind::Tidb => Dialect::TiDb,
@@ -111,9 +126,7 @@ impl Core {
 
     /// VALIDATE CONNECTION: a line a check.
     pub async fn validate(&self, name: &Name) -> Result<Vec<Vec<Option<String>>>, EngineError> {
-        let Object::Connection(connection) = self.resolve_kind(name, ObjectKind::Connection)? else {
-            unreachable!("resolved as a connection")
-        };
+        let connection = self.connection_named(name)?;
         let checks = match connection.kind {
             ConnectionKind::Mysql => {
                 let checks = mysql_checks(&self.mysql_options(&connection)?).await;
@@ -134,9 +147,7 @@ impl Core {
 
     /// SHOW TABLES FROM CONNECTION: what a source could follow, and what stands in the way.
     pub async fn show_upstream_tables(&self, name: &Name) -> Result<Vec<Vec<Option<String>>>, EngineError> {
-        let Object::Connection(connection) = self.resolve_kind(name, ObjectKind::Connection)? else {
-            unreachable!("resolved as a connection")
-        };
+        let connection = self.connection_named(name)?;
         let found = match connection.kind {
             ConnectionKind::Generator => generator::tables(),
             ConnectionKind::Mysql => {

@@ -98,9 +98,7 @@ impl Core {
         if self.is_there(&create.name, create.if_not_exists, ObjectKind::Source)? {
             return Ok(Created::notice(format!("source {} already exists, nothing done", create.name)));
         }
-        let Object::Connection(connection) = self.resolve_kind(&create.connection, ObjectKind::Connection)? else {
-            unreachable!("resolved as a connection")
-        };
+        let connection = self.connection_named(&create.connection)?;
         // What the catalog or this build would refuse is told before anything is asked of a server.
         let drafted = define::source(&self.lock_catalog().clone(), ObjectId(u64::MAX), create)?;
         if drafted.feed.is_some() {
@@ -154,9 +152,7 @@ impl Core {
     /// Starts the task of a source at the position of the last tick.
     pub fn start_source(&self, source: ObjectId) -> Result<(), EngineError> {
         let Object::Source(entry) = self.object(source)? else { panic!("{source} is a source") };
-        let Object::Connection(connection) = self.object(entry.connection)? else {
-            panic!("a source has a connection")
-        };
+        let connection = self.connection(entry.connection)?;
         let tables: Vec<ObjectId> = {
             let catalog = self.lock_catalog();
             let of_source = catalog.objects().filter_map(|object| match &**object {

@@ -16,6 +16,7 @@
 //!
 //! Back-pressure is the bounded channel of events; a source that waits there holds its position.
 
+mod back_off;
 pub mod changefeed;
 pub mod collect;
 pub mod formats;

@@ -60,6 +60,12 @@ impl Feed {
     }
 }
 
+/// The bank's views, two of them with a wide table.
+fn views_into_mart() -> String {
+    let views = VIEWS.replace("VIEW credits", "VIEW credits INTO dw.mart.credits");
+    views.replace("VIEW total", "VIEW total INTO dw.mart.total")
+}
+
 async fn ticdc(encoder: Encoder, format: &str) {
     let seed = bank::seed();
     let Some(mut broker) = Broker::start_or_skip().await else { return };
@@ -69,9 +75,7 @@ async fn ticdc(encoder: Encoder, format: &str) {
     let mut server = Tidemill::start(&temporary(&format!("feed-{format}")), &[], &[]).await;
     let client = server.client().await;
     let (kafka, port) = (broker.address(), target.port());
-    let views = VIEWS
-        .replace("VIEW credits", "VIEW credits INTO dw.mart.credits")
-        .replace("VIEW total", "VIEW total INTO dw.mart.total");
+    let views = views_into_mart();
     sql(
         &client,
         &format!(
@@ -209,9 +213,7 @@ async fn debezium_transactions_are_whole_and_the_loop_closes() {
     let mut server = Tidemill::start(&temporary("feed-debezium"), &[], &[]).await;
     let client = server.client().await;
     let (kafka, mysql, port) = (broker.address(), source.port(), target.port());
-    let views = VIEWS
-        .replace("VIEW credits", "VIEW credits INTO dw.mart.credits")
-        .replace("VIEW total", "VIEW total INTO dw.mart.total");
+    let views = views_into_mart();
     sql(
         &client,
         &format!(

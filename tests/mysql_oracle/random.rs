@@ -1,5 +1,8 @@
 //! A small random number generator: the same numbers from the same seed everywhere.
 
+#[path = "../support/splitmix.rs"]
+mod splitmix;
+
 /// splitmix64.
 pub struct Random(u64);
 
@@ -9,11 +12,7 @@ impl Random {
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
+        splitmix::next(&mut self.0)
     }
 
     pub fn below(&mut self, n: usize) -> usize {

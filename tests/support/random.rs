@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each target that includes this uses a part of it")]
 
+#[path = "splitmix.rs"]
+mod splitmix;
+
 use arrow::datatypes::i256;
 use tidemill::row::ObjectId;
 use tidemill::row::datum::Datum;
@@ -16,11 +19,7 @@ pub struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
+        splitmix::next(&mut self.0)
     }
 
     pub fn below(&mut self, n: u64) -> u64 {

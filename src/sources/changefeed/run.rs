@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::upserts::Upserts;
 use super::{Changefeed, Consistency};
 use crate::row::{ObjectId, Position};
+use crate::sources::back_off::BackOff;
 use crate::sources::collect::marked::Marked;
 use crate::sources::collect::rows::Rows;
 use crate::sources::collect::window::Window;
@@ -25,8 +26,6 @@ const TRANSACTION_ROWS: usize = 16_384;
 const HELD_BYTES: usize = 64 << 20;
 /// A position that moves without rows is made durable this often.
 const QUIET_POSITION: Duration = Duration::from_secs(1);
-const BACK_OFF_MILLIS_MIN: u64 = 100;
-const BACK_OFF_MILLIS_MAX: u64 = 10_000;
 
 /// Why the task is over.
 pub enum Ended {
@@ -71,7 +70,7 @@ pub struct Runner {
     copied: Vec<(ObjectId, u64)>,
     standing: Standing,
     sent_at: Option<Instant>,
-    attempts: u32,
+    back_off: BackOff,
 }
 
 impl Runner {
@@ -81,7 +80,16 @@ impl Runner {
                 .unwrap_or_else(|e| panic!("a position that this source did not make: {e}: {position}"))
         });
         let tables = Tables::new(start.tables);
-        Runner { feed, link, tables, new: Vec::new(), copied: Vec::new(), standing, sent_at: None, attempts: 0 }
+        Runner {
+            feed,
+            link,
+            tables,
+            new: Vec::new(),
+            copied: Vec::new(),
+            standing,
+            sent_at: None,
+            back_off: BackOff::default(),
+        }
     }
 
     pub async fn run(mut self) -> Result<(), Ended> {
@@ -108,9 +116,7 @@ impl Runner {
 
     /// Waits before the next attempt, longer each time; commands are heard meanwhile.
     async fn back_off(&mut self) -> Result<(), Ended> {
-        let millis = (BACK_OFF_MILLIS_MIN << self.attempts.min(16)).min(BACK_OFF_MILLIS_MAX);
-        self.attempts += 1;
-        let until = Instant::now() + Duration::from_millis(millis);
+        let until = Instant::now() + self.back_off.next();
         loop {
             tokio::select! {
                 command = self.link.commands.recv() => self.command(command)?,
@@ -142,7 +148,7 @@ impl Runner {
                 }
                 entries = self.feed.log.next() => entries.map_err(Broken::Fault)?,
             };
-            self.attempts = 0;
+            self.back_off.reset();
             let taken = entries.into_iter().try_for_each(|entry| self.take(&partitions, &mut *collector, entry));
             // Also where a message cannot be read: what is whole before it is shown.
             self.hand_on(&partitions, &mut *collector).await?;
@@ -260,11 +266,11 @@ impl Runner {
         let Query::Changes(changes) = ddl::read(&change.sql, &change.database) else { return Ok(()) };
         let creates = change.sql.trim_start().get(..6).is_some_and(|word| word.eq_ignore_ascii_case("create"));
         for found in changes {
-            let of = |table: &&FollowedTable| {
+            let of = |(_, table): &(usize, &FollowedTable)| {
                 table.database == found.database && found.table.as_ref().is_none_or(|name| *name == table.name)
             };
-            let Some(table) = self.tables.iter().map(|table| &table.followed).find(of) else { continue };
-            let place = self.tables.find(&table.database, &table.name).expect("it was just found");
+            let mut tables = self.tables.iter().map(|table| &table.followed).enumerate();
+            let Some((place, table)) = tables.find(of) else { continue };
             let why = match found.what {
                 What::Truncate => {
                     upserts.truncate(place);

@@ -11,7 +11,8 @@ use serde::de::DeserializeSeed;
 
 use self::message::{Envelope, Extension, Reader};
 use super::inflate::inflate;
-use super::{BadMessage, Decode, Message, Op, RowChange, Said, SchemaChange, Settings, Tables};
+use super::wire::LARGE_MESSAGES;
+use super::{BadMessage, Decode, Message, Op, RowChange, Said, SchemaChange, Settings, Tables, tso_ms};
 
 /// Decodes one feed.
 #[derive(Debug)]
@@ -34,8 +35,6 @@ pub enum Expects {
     Either,
 }
 
-/// A TSO is milliseconds since the epoch above this many bits of a counter.
-const TSO_LOGICAL_BITS: u32 = 18;
 /// At most this much of what the JSON reader says is shown.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -117,7 +116,7 @@ impl Canal {
         };
         let Some(table) = tables.find(database, name) else { return Ok(()) };
         let (place, table) = (table, tables.get(table));
-        let committed_ms = message.es.or(commit.map(|tso| tso >> TSO_LOGICAL_BITS));
+        let committed_ms = message.es.or(commit.map(tso_ms));
         let mut put = |op| {
             said.push(Said::Row(RowChange { table: place, op, commit, transaction: None, committed_ms }));
         };
@@ -191,8 +190,6 @@ fn no_json(e: serde_json::Error) -> BadMessage {
 
 /// What is wrong with a message that stands for a row too large for it.
 fn too_large(extension: &Extension) -> Option<BadMessage> {
-    const REMEDY: &str = "set `large-message-handle-option = \"none\"` under [sink.kafka-config.large-message-handle] \
-        of the changefeed, and its max-message-bytes (with the topic's max.message.bytes) above the largest row";
     let location = extension.claim_check_location.as_deref().filter(|location| !location.is_empty());
     let (code, reason) = match (location, extension.only_handle_key) {
         (Some(location), _) => {
@@ -201,7 +198,7 @@ fn too_large(extension: &Extension) -> Option<BadMessage> {
         (None, Some(true)) => ("HANDLE_KEY_ONLY", "a row was too large, and the message has only its key".to_string()),
         _ => return None,
     };
-    Some(BadMessage { code, reason, remedy: REMEDY.into() })
+    Some(BadMessage { code, reason, remedy: LARGE_MESSAGES.into() })
 }
 
 fn no_rows(kind: &str, database: &str, table: &str, sql: Option<&str>) -> BadMessage {

@@ -128,6 +128,14 @@ impl BadMessage {
     }
 }
 
+/// A TSO is milliseconds since the epoch above this many bits of a counter.
+const TSO_LOGICAL_BITS: u32 = 18;
+
+/// When a commit timestamp was given, in milliseconds since the epoch.
+fn tso_ms(tso: u64) -> u64 {
+    tso >> TSO_LOGICAL_BITS
+}
+
 /// What a person says of a feed that its messages do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {

@@ -6,17 +6,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{BadMessage, Op, Row, RowChange, Said, TableOf, text};
+use super::{BadMessage, Op, Row, RowChange, Said, TableOf, text, tso_ms};
 use crate::row::datum::Datum;
 use crate::row::schema::Column;
 use crate::row::types::SqlType;
 
-/// A TSO is milliseconds since the epoch above this many bits of a counter.
-const TSO_LOGICAL_BITS: u32 = 18;
-
 /// A change of TiCDC's at its commitTs.
 pub fn change(table: usize, op: Op, commit: u64) -> Said {
-    let committed_ms = Some(commit >> TSO_LOGICAL_BITS);
+    let committed_ms = Some(tso_ms(commit));
     Said::Row(RowChange { table, op, commit: Some(commit), transaction: None, committed_ms })
 }
 
@@ -97,7 +94,8 @@ pub fn too_large(table: &str, only_handle_key: bool, location: Option<&str>) -> 
     Some(BadMessage { code, reason, remedy: LARGE_MESSAGES.into() })
 }
 
-const LARGE_MESSAGES: &str = "set `large-message-handle-option = \"none\"` under \
+/// What to do where rows are too large for their messages.
+pub const LARGE_MESSAGES: &str = "set `large-message-handle-option = \"none\"` under \
     [sink.kafka-config.large-message-handle] of the changefeed, and its max-message-bytes (with the topic's \
     max.message.bytes) above the largest row";
 

@@ -140,7 +140,8 @@ fn double(value: f64) -> String {
     format!("{sign}{}.{}", &digits[..whole], &digits[whole..])
 }
 
-fn quote(out: &mut String, text: &str) {
+/// A string, quoted as MySQL quotes it.
+pub(in crate::sources) fn quote(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {

@@ -26,7 +26,7 @@ pub mod connect;
 pub mod ddl;
 mod decode;
 mod gtid;
-mod json;
+pub(in crate::sources) mod json;
 mod run;
 pub mod schema;
 pub(in crate::sources) mod snapshot;

@@ -16,14 +16,13 @@ use super::gtid::{Gtid, GtidSet};
 use super::snapshot::Progress;
 use crate::row::schema::Layout;
 use crate::row::{ObjectId, Position};
+use crate::sources::back_off::BackOff;
 use crate::sources::{Command, Event, FollowedTable, Link, Source, Start, Stop, Transaction};
 use crate::store::Changes;
 use loading::{Loading, append, next_of_loading};
 
 /// A quiet source still moves its position, that often.
 const TICK_SECONDS: u64 = 1;
-const BACK_OFF_MILLIS_MIN: u64 = 100;
-const BACK_OFF_MILLIS_MAX: u64 = 10_000;
 /// How often a server that lacks transactions is asked again before it counts as another history.
 const DIVERGED_ATTEMPTS_MAX: u32 = 10;
 /// How long the store may take to reach what was sent, when a TRUNCATE needs the rows there are.
@@ -91,7 +90,7 @@ struct Runner {
     load_after: Instant,
     /// Where bytes were unreadable the last time.
     corrupt_at: Option<GtidSet>,
-    attempts: u32,
+    back_off: BackOff,
     diverged: u32,
 }
 
@@ -131,7 +130,7 @@ impl Runner {
             queue: VecDeque::new(),
             load_after: Instant::now(),
             corrupt_at: None,
-            attempts: 0,
+            back_off: BackOff::default(),
             diverged: 0,
         }
     }
@@ -177,9 +176,7 @@ impl Runner {
 
     /// Waits before the next attempt, longer each time; commands are heard meanwhile.
     async fn back_off(&mut self) -> Result<(), Ended> {
-        let millis = (BACK_OFF_MILLIS_MIN << self.attempts.min(16)).min(BACK_OFF_MILLIS_MAX);
-        self.attempts += 1;
-        let until = Instant::now() + Duration::from_millis(millis);
+        let until = Instant::now() + self.back_off.next();
         loop {
             tokio::select! {
                 command = self.link.commands.recv() => self.command(command)?,
@@ -273,7 +270,7 @@ impl Runner {
         let executed = self.executed.as_mut().expect("a session has a set");
         commit.gtids.iter().for_each(|gtid| executed.add(gtid));
         self.unsent |= !commit.gtids.is_empty();
-        self.attempts = 0;
+        self.back_off.reset();
         if commit.changes.rows() > 0 {
             self.transaction(commit.committed_ms, Vec::new(), commit.changes).await?;
         }

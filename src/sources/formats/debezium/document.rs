@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use super::json::Raw;
+use crate::sources::mysql::json::quote;
 
 /// MySQL refuses documents deeper than 100.
 const DEPTH_MAX: usize = 100;
@@ -48,24 +48,6 @@ fn print(out: &mut String, value: Raw<'_>, depth: usize) -> Option<()> {
         out.push_str(value.text());
     }
     Some(())
-}
-
-fn quote(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c < ' ' => write!(out, "\\u{:04x}", c as u32).expect("writing to a String does not fail"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 #[cfg(test)]
