@@ -128,7 +128,7 @@ impl State {
             }
             Command::Tick { ts, changes } => self.tick(ts, &changes),
             Command::Compact { since } => {
-                // What is still loading keeps its load times: dataflows of the same load import them.
+                // What is still loading goes at its own pace: see `report`.
                 for flow in self.flows.values_mut().filter(|flow| flow.pending.is_none()) {
                     if let Some(export) = &mut flow.export {
                         export.compact(since.0);
@@ -189,6 +189,7 @@ impl State {
             let frontier = taps.min().unwrap_or(u64::MAX).min(first(&flow.probe));
             if frontier != flow.reported {
                 flow.reported = frontier;
+                flow.fold_load();
                 moved.push((*id, frontier));
             }
         }
@@ -215,6 +216,14 @@ impl Installed {
         let Some(input) = self.inputs.get_mut(&table) else { return };
         if !delta.is_empty() {
             send(input, delta.rows, time, delta.diffs);
+        }
+    }
+
+    /// What came of load times that are over becomes one as the load goes on: nobody reads below `as_of`, and importers
+    /// hold what they need. Left to the end, all of it would be merged in one step.
+    fn fold_load(&mut self) {
+        if let (Some(_), Some(export)) = (&self.pending, &mut self.export) {
+            export.compact(self.reported.min(self.as_of.0));
         }
     }
 
