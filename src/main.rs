@@ -32,6 +32,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Failure = Box<dyn Error + Send + Sync>;
 
 const MYSQL_PASSWORD_VARIABLE: &str = "MYSQL_PWD";
+/// As of a process that aborts.
+const EXIT_BROKEN: i32 = 134;
 const HISTORY_FILE: &str = ".tidemill_history";
 
 #[tokio::main]
@@ -86,6 +88,11 @@ async fn serve(flags: config::Layer, file: Option<PathBuf>, demo: Option<Demo>) 
         name = stops.next() => tracing::info!("{name}: stopping"),
         () = tokio::time::sleep(ends.unwrap_or_default()), if ends.is_some() => {}
         () = demo::status(&engine), if demo.is_some() => {}
+        () = engine.broken() => {
+            tracing::error!("a dataflow worker has panicked: the server ends, and its next start brings every view back");
+            // What is durable is durable by now; threads that wait for the worker would never be joined.
+            std::process::exit(EXIT_BROKEN);
+        }
     }
     stop.send_replace(true);
     let stopping = async {

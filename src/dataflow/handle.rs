@@ -51,8 +51,8 @@ impl Dataflow {
     fn send(&self, command: Command) {
         let _order = self.order.lock().expect("no panic while a command is sent");
         for worker in &self.workers {
-            let sent = worker.commands.send(command.clone());
-            assert!(sent.is_ok() || matches!(command, Command::Shutdown), "a worker thread has ended: see the log");
+            // A worker that has ended is told by `broken`, not to each who asks something of it.
+            let _ = worker.commands.send(command.clone());
             worker.thread.unpark();
         }
     }
@@ -121,6 +121,13 @@ impl Dataflow {
         self.shared.stats()
     }
 
+    /// Completes when a worker has panicked: nothing is computed any more, and only a new process helps.
+    pub async fn broken(&self) {
+        let mut broken = self.shared.broken();
+        // Its sender is in `shared`.
+        let _ = broken.wait_for(|broken| *broken).await;
+    }
+
     /// Ends the workers, whatever they are doing.
     pub fn shutdown(&self) {
         self.send(Command::Shutdown);
@@ -131,3 +138,6 @@ impl Dataflow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

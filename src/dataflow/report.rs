@@ -1,7 +1,7 @@
 //! What the workers report: how far each dataflow is, and what it keeps.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -13,6 +13,7 @@ pub struct Shared {
     pub workers: usize,
     reports: Mutex<BTreeMap<ObjectId, Report>>,
     version: watch::Sender<u64>,
+    broken: watch::Sender<bool>,
 }
 
 #[derive(Clone)]
@@ -20,6 +21,17 @@ struct Report {
     name: String,
     frontiers: Vec<u64>,
     sizes: Vec<(u64, u64)>,
+}
+
+/// See [`Shared::alarm`].
+pub struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.send_replace(true);
+        }
+    }
 }
 
 /// What one dataflow keeps.
@@ -35,7 +47,7 @@ pub struct Stats {
 
 impl Shared {
     pub fn new(workers: usize) -> Shared {
-        Shared { workers, reports: Mutex::default(), version: watch::Sender::new(0) }
+        Shared { workers, reports: Mutex::default(), version: watch::Sender::new(0), broken: watch::Sender::new(false) }
     }
 
     /// Complete below this; the end of time for a dataflow that is not installed.
@@ -47,6 +59,16 @@ impl Shared {
 
     pub fn versions(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// True once a worker has panicked.
+    pub fn broken(&self) -> watch::Receiver<bool> {
+        self.broken.subscribe()
+    }
+
+    /// Tells of a panic when the thread that holds this unwinds; the other workers may wait for it for ever.
+    pub fn alarm(self: &Arc<Self>) -> Alarm {
+        Alarm(Arc::clone(self))
     }
 
     pub fn stats(&self) -> Vec<Stats> {

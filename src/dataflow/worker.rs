@@ -58,6 +58,7 @@ pub(super) fn spawn(
     let run = move || {
         let guards = timely::execute(config, move |timely| {
             let index = timely.index();
+            let _alarm = shared.alarm();
             let commands = receivers.lock().expect("no panic while workers start")[index].take();
             let commands = commands.expect("each worker starts once");
             let thread = std::thread::current();
@@ -65,10 +66,8 @@ pub(super) fn spawn(
             State { index, shared: Arc::clone(&shared), flows: BTreeMap::new(), taps: Vec::new(), reports: 0 }
                 .run(timely, commands);
         });
-        let ended = guards.map(|guards| guards.join());
-        if !ended.is_ok_and(|workers| workers.iter().all(Result::is_ok)) {
-            tracing::error!("a dataflow worker has panicked: nothing is computed any more");
-        }
+        // A panic was told by the worker's alarm.
+        let _ = guards.map(|guards| guards.join());
     };
     std::thread::Builder::new().name("dataflow".to_string()).spawn(run).expect("a thread can be started")
 }

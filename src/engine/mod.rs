@@ -129,11 +129,9 @@ impl Engine {
         self.core.status()
     }
 
-    /// Completes when the clock cannot go on, with the reason.
-    pub async fn failed(&self) -> String {
-        let mut stopped = self.core.stopped.subscribe();
-        let reason = stopped.wait_for(|reason| reason.is_some()).await;
-        reason.ok().and_then(|reason| reason.clone()).unwrap_or_default()
+    /// Completes when a dataflow worker has panicked: the process is to end, and a start brings everything back.
+    pub async fn broken(&self) {
+        self.core.dataflow.broken().await;
     }
 
     /// Stops sources, clock, sinks and workers, in that order; the store is free when the last session is gone.
