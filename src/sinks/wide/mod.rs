@@ -20,6 +20,7 @@ mod load;
 mod pending;
 mod place;
 mod task;
+mod view;
 mod write;
 
 #[cfg(test)]
