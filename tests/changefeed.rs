@@ -14,6 +14,9 @@ mod tidemill_server;
 #[path = "support/canal.rs"]
 mod canal;
 #[cfg(feature = "kafka")]
+#[path = "changefeed/consistency.rs"]
+mod consistency;
+#[cfg(feature = "kafka")]
 #[path = "support/debezium.rs"]
 mod debezium;
 #[cfg(feature = "kafka")]

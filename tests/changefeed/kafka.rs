@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use rdkafka::producer::{BaseRecord, Producer};
+use tidemill::sources::FollowedTable;
+use tidemill::sources::formats::Row;
 
 use crate::bank::{self, Bank, Event, TABLES, VIEWS, check_port};
 use crate::kafka_broker::{Broker, ToKafka};
@@ -16,13 +18,17 @@ pub const PARTITIONS: usize = 4;
 
 /// A changefeed of our encoder that delivers at least once: it sends windows of what it sent again.
 pub struct Feed {
-    pub producer: ToKafka,
-    pub topic: String,
-    pub encoder: Encoder,
-    pub sent: Vec<Vec<Encoded>>,
+    producer: ToKafka,
+    topic: String,
+    encoder: Encoder,
+    sent: Vec<Vec<Encoded>>,
 }
 
 impl Feed {
+    pub fn new(producer: ToKafka, topic: &str, encoder: Encoder) -> Feed {
+        Feed { producer, topic: topic.to_string(), encoder, sent: vec![Vec::new(); PARTITIONS] }
+    }
+
     fn send(&mut self, partition: usize, message: Encoded) {
         self.produce(partition, &message);
         self.sent[partition].push(message);
@@ -37,11 +43,14 @@ impl Feed {
     }
 
     pub fn event(&mut self, event: &Event) {
-        let table = bank::table(event.table);
-        for (before, after) in split(&table, event.before.as_ref(), event.after.as_ref()) {
+        self.row(&bank::table(event.table), event.before.as_ref(), event.after.as_ref(), event.commit);
+    }
+
+    pub fn row(&mut self, table: &FollowedTable, before: Option<&Row>, after: Option<&Row>, commit: u64) {
+        for (before, after) in split(table, before, after) {
             let row = after.or(before).expect("a change of a row");
-            let partition = dispatch(Dispatch::IndexValue, &table, row, event.commit, PARTITIONS);
-            let message = self.encoder.row(&table, before, after, event.commit);
+            let partition = dispatch(Dispatch::IndexValue, table, row, commit, PARTITIONS);
+            let message = self.encoder.row(table, before, after, commit);
             self.send(partition, message);
         }
     }
@@ -52,11 +61,15 @@ impl Feed {
     }
 
     /// What a changefeed does that is restarted: a window of a partition again, old watermarks among it.
-    fn replay(&self, random: &mut bank::Random) {
+    pub fn replay(&self, random: &mut bank::Random, messages_max: u64) {
         let partition = random.below(PARTITIONS as u64) as usize;
         let sent = &self.sent[partition];
-        let from = sent.len() - (random.below(60) as usize).min(sent.len());
+        let from = sent.len() - (random.below(messages_max) as usize).min(sent.len());
         sent[from..].iter().for_each(|message| self.produce(partition, message));
+    }
+
+    pub fn flush(&self) {
+        self.producer.flush(Duration::from_secs(20)).expect("the broker takes them");
     }
 }
 
@@ -86,8 +99,7 @@ async fn ticdc(encoder: Encoder, format: &str) {
     )
     .await;
     let (mut bank, mut random) = (Bank::new(seed), bank::Random(seed));
-    let sent = vec![Vec::new(); PARTITIONS];
-    let mut feed = Feed { producer: broker.producer(), topic: "flow".to_string(), encoder, sent };
+    let mut feed = Feed::new(broker.producer(), "flow", encoder);
     bank.open().iter().for_each(|event| feed.event(event));
     for round in 0..60 {
         for _ in 0..10 {
@@ -100,7 +112,7 @@ async fn ticdc(encoder: Encoder, format: &str) {
             }
         }
         if random.below(3) == 0 {
-            feed.replay(&mut random);
+            feed.replay(&mut random, 60);
         }
         match round {
             15 | 30 => {
@@ -108,7 +120,7 @@ async fn ticdc(encoder: Encoder, format: &str) {
                 server.restart().await;
             }
             40 => {
-                feed.producer.flush(Duration::from_secs(20)).expect("the broker takes them");
+                feed.flush();
                 broker.kill();
                 broker.restart().await;
             }
@@ -119,7 +131,7 @@ async fn ticdc(encoder: Encoder, format: &str) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     (0..PARTITIONS).for_each(|partition| feed.watermark(partition, bank.now() + 1));
-    feed.producer.flush(Duration::from_secs(20)).expect("the broker takes them");
+    feed.flush();
     let client = server.client().await;
     eventually("the port has the bank's own answer", 60, async || {
         let found = try_sql(&client, bank::ANSWER).await.map_err(|e| e.to_string())?;

@@ -1,9 +1,5 @@
 //! A changefeed that goes on where a snapshot of its tables ends.
 
-use std::time::Duration;
-
-use rdkafka::producer::Producer;
-
 use crate::bank::{self, Bank, Event, VIEWS, check_port};
 use crate::kafka::{Feed, PARTITIONS};
 use crate::kafka_broker::Broker;
@@ -55,9 +51,8 @@ async fn a_snapshot_of_tidb_is_where_its_changefeed_goes_on() {
     let Some(broker) = Broker::start_or_skip().await else { return };
     let Some(tidb) = StandIn::start().await else { return };
     broker.create_topic("flow", PARTITIONS as i32, &[]).await;
-    let (mut bank, sent) = (Bank::new(seed), vec![Vec::new(); PARTITIONS]);
-    let encoder = Encoder::canal_json();
-    let mut feed = Feed { producer: broker.producer(), topic: "flow".to_string(), encoder, sent };
+    let mut bank = Bank::new(seed);
+    let mut feed = Feed::new(broker.producer(), "flow", Encoder::canal_json());
     // What no message tells: it was before the changefeed.
     tidb.commit(&bank.open()).await;
     for _ in 0..20 {
@@ -97,7 +92,7 @@ async fn a_snapshot_of_tidb_is_where_its_changefeed_goes_on() {
             server.restart().await;
         }
     }
-    feed.producer.flush(Duration::from_secs(20)).expect("the broker takes them");
+    feed.flush();
     views.await.expect("it does not panic");
     let client = server.client().await;
     sql(&client, &VIEWS.replace("MATERIALIZED VIEW", "MATERIALIZED VIEW IF NOT EXISTS")).await;
