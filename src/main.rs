@@ -32,12 +32,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Failure = Box<dyn Error + Send + Sync>;
 
 const MYSQL_PASSWORD_VARIABLE: &str = "MYSQL_PWD";
-/// As of a process that aborts.
-const EXIT_BROKEN: i32 = 134;
+const BROKEN: &str = "a dataflow worker has panicked: the server ends, and its next start brings every view back";
+/// Threads that wait for such a worker never end by themselves.
+const END_WAIT: Duration = Duration::from_secs(1);
 const HISTORY_FILE: &str = ".tidemill_history";
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+    let code = runtime.block_on(run());
+    runtime.shutdown_timeout(END_WAIT);
+    code
+}
+
+async fn run() -> ExitCode {
     let done = match Flags::parse().command {
         Command::Serve(flags) => serve(flags.layer(), flags.config, None).await.map(|()| true),
         Command::Demo(flags) => serve(flags.layer(), None, Some(Demo { ends: flags.duration })).await.map(|()| true),
@@ -88,11 +95,7 @@ async fn serve(flags: config::Layer, file: Option<PathBuf>, demo: Option<Demo>) 
         name = stops.next() => tracing::info!("{name}: stopping"),
         () = tokio::time::sleep(ends.unwrap_or_default()), if ends.is_some() => {}
         () = demo::status(&engine), if demo.is_some() => {}
-        () = engine.broken() => {
-            tracing::error!("a dataflow worker has panicked: the server ends, and its next start brings every view back");
-            // What is durable is durable by now; threads that wait for the worker would never be joined.
-            std::process::exit(EXIT_BROKEN);
-        }
+        () = engine.broken() => return Err(BROKEN.into()),
     }
     stop.send_replace(true);
     let stopping = async {

@@ -1,9 +1,9 @@
-//! The workload of "Internal consistency in streaming systems": every state that is emitted is the answer for whole
-//! transactions up to one moment.
+//! Internal consistency: every state that is emitted is one after whole transactions.
 //!
-//! Transfers of 1 between ten accounts come in transactions of up to 1,000; views sum them by receiver and by sender and
-//! join the sums to balances. Watched are SUBSCRIBE, state by state, the port in transaction blocks and the wide tables,
-//! over a TiCDC feed of four partitions with replays and over MySQL with four writers; servers are killed meanwhile.
+//! The workload of the article "Internal consistency in streaming systems": transfers of 1 between ten accounts come in
+//! transactions of up to 1,000; views sum them by receiver and by sender and join the sums to balances. Watched are
+//! SUBSCRIBE, state by state, the port in transaction blocks and the wide tables, over a TiCDC feed of four partitions
+//! with replays and over MySQL with four writers; servers are killed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
