@@ -98,6 +98,22 @@ impl Core {
         if self.is_there(&create.name, create.if_not_exists, ObjectKind::Source)? {
             return Ok(Created::notice(format!("source {} already exists, nothing done", create.name)));
         }
+        let Some(own) = &create.own else { return self.source_over_connection(create).await };
+        self.create_connection(&own.name, false, own.kind, &own.options)?;
+        let made = self.source_over_connection(create).await;
+        match made {
+            Ok(mut created) => {
+                created.notices.insert(0, format!("connection {} is made for it", own.name));
+                Ok(created)
+            }
+            Err(error) => {
+                self.drop_named(ObjectKind::Connection, &own.name, false, false, DropTarget::Keep).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn source_over_connection(self: &Arc<Self>, create: &CreateSource) -> Result<Created, EngineError> {
         let connection = self.connection_named(&create.connection)?;
         // What the catalog or this build would refuse is told before anything is asked of a server.
         let drafted = define::source(&self.lock_catalog().clone(), ObjectId(u64::MAX), create)?;

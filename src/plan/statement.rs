@@ -96,6 +96,8 @@ pub struct CreateSource {
     pub name: Name,
     pub if_not_exists: bool,
     pub connection: Name,
+    /// Made with the source, under the name of `connection`.
+    pub own: Option<OwnConnection>,
     /// `database.table` or `database.*`; empty: every table the connection shows.
     pub tables: Vec<Name>,
     /// `database.table.column`.
@@ -104,6 +106,14 @@ pub struct CreateSource {
     pub declared: Vec<(Name, Schema)>,
     /// Of a changefeed: what is read and how.
     pub feed: Option<FeedClauses>,
+}
+
+/// A connection that is made for one source, as `FROM TICDC 'uri'` does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnConnection {
+    pub name: Name,
+    pub kind: ConnectionKind,
+    pub options: Vec<ConnectionOption>,
 }
 
 /// What CREATE SOURCE says of a changefeed.

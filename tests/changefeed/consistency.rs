@@ -243,9 +243,10 @@ async fn every_state_is_consistent_over_ticdc_with_replays_and_kills() {
     sql(
         &server.client().await,
         &format!(
-            "CREATE CONNECTION cdc TO KAFKA (BROKERS '{kafka}');
-             CREATE CONNECTION dw TO MYSQL (HOST '127.0.0.1', PORT {port}, USER 'root');
-             CREATE SOURCE bank FROM CONNECTION cdc (TOPIC 'moves') FORMAT 'canal-json' TABLES ({DECLARED}); {VIEWS}"
+            "CREATE CONNECTION dw TO MYSQL (HOST '127.0.0.1', PORT {port}, USER 'root');
+             CREATE SOURCE bank FROM TICDC
+               'kafka://{kafka}/moves?protocol=canal-json&enable-tidb-extension=true&partition-num={PARTITIONS}'
+               TABLES ({DECLARED}); {VIEWS}"
         ),
     )
     .await;

@@ -13,6 +13,7 @@ mod create;
 mod cursor;
 mod query;
 mod source;
+mod ticdc;
 
 use std::ops::Range;
 

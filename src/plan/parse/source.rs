@@ -5,6 +5,7 @@ use crate::plan::parse::columns;
 use crate::plan::parse::connection::one_of_texts;
 use crate::plan::parse::create::IF_NOT_EXISTS;
 use crate::plan::parse::cursor::{Cursor, error};
+use crate::plan::parse::ticdc;
 use crate::plan::statement::{
     CreateSource, FeedClauses, FeedCompression, FeedFormat, Name, StartAt, Statement, Topics,
 };
@@ -14,20 +15,27 @@ pub(super) fn source(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     cursor.expect_word("SOURCE")?;
     let if_not_exists = cursor.condition(IF_NOT_EXISTS)?;
     let name = cursor.local_name("a source's name")?;
-    cursor.expect_words(&["FROM", "CONNECTION"])?;
-    let connection = cursor.local_name("a connection's name")?;
+    cursor.expect_word("FROM")?;
+    let ticdc = cursor.expect_one_of(&["CONNECTION", "TICDC"])? == "TICDC";
+    let (connection, own, feed) = if ticdc {
+        let at = cursor.at();
+        let sink = ticdc::sink(&cursor.text("a changefeed's sink URI")?, &name, at)?;
+        (sink.over.name.clone(), Some(sink.over), Some(sink.feed))
+    } else {
+        let connection = cursor.local_name("a connection's name")?;
+        let feed = if cursor.opens_parenthesis() { Some(topics(cursor)?) } else { None };
+        (connection, None, feed)
+    };
     let mut create = CreateSource {
         name,
         if_not_exists,
         connection,
+        own,
         tables: vec![],
         exclude_columns: vec![],
         declared: vec![],
-        feed: None,
+        feed,
     };
-    if cursor.opens_parenthesis() {
-        create.feed = Some(topics(cursor)?);
-    }
     clauses(cursor, &mut create)?;
     Ok(Statement::CreateSource(create))
 }
@@ -49,6 +57,8 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
         None => vec!["TABLES", "EXCLUDE COLUMNS"],
         Some(_) => FEED_CLAUSES.to_vec(),
     };
+    // A sink URI has said it.
+    left.retain(|clause| *clause != "FORMAT" || create.own.is_none());
     while let Some(clause) = left.iter().copied().find(|clause| cursor.words(&clause.split(' ').collect::<Vec<_>>())) {
         left.retain(|word| *word != clause);
         match (clause, &mut create.feed) {
