@@ -112,9 +112,8 @@ async fn ticdc_files_show_whole_commits_only_and_survive_kills() {
         }
     }
     let client = server.client().await;
-    eventually("the port has the bank's own answer", 30, async || {
-        let found = try_sql(&client, bank::ANSWER).await.map_err(|e| e.to_string())?;
-        if found == bank.answer() { Ok(()) } else { Err(format!("seed {seed}: {found:?} {:?}", bank.answer())) }
-    })
-    .await;
+    sql(&client, &format!("SELECT tidemill_wait('bank', '{}')", bank.now())).await;
+    assert_eq!(sql(&client, bank::ANSWER).await, bank.answer(), "seed {seed}");
+    let error = try_sql(&client, "SELECT tidemill_wait('bank', 'now')").await.expect_err("there is no TiDB to ask");
+    assert!(error.as_db_error().unwrap().hint().unwrap().contains("SCHEMAS FROM"), "{error:?}");
 }

@@ -7,6 +7,8 @@
 mod mysql;
 #[path = "support/tidemill.rs"]
 mod tidemill;
+#[path = "walk/wait.rs"]
+mod wait;
 
 use std::time::Duration;
 

@@ -61,6 +61,7 @@ const KEYWORDS: &[&str] = &[
     "TABLE",
     "TABLES",
     "THEN",
+    "TIDEMILL_WAIT",
     "TO",
     "UNION",
     "UPDATE",

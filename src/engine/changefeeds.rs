@@ -35,9 +35,11 @@ impl Core {
             StartAt::Time(ms) => Begin::Time(ms),
         };
         let log = self.log(connection, feed)?;
-        let tidb = feed.schemas.filter(|_| feed.snapshot).map(|id| self.connection(id)).transpose()?;
-        let snapshot = tidb.map(|tidb| self.mysql_options(&tidb)).transpose()?;
-        Ok(Changefeed { log, decode: decoder(feed), consistency: consistency(feed), begin, snapshot })
+        let upstream = feed.schemas.map(|id| self.connection(id)).transpose()?;
+        let upstream = upstream.map(|upstream| self.mysql_options(&upstream)).transpose()?;
+        let (decode, consistency) = (decoder(feed), consistency(feed));
+        let (transactions, copies_first) = (feed.transactions.clone(), feed.snapshot);
+        Ok(Changefeed { log, decode, consistency, begin, transactions, upstream, copies_first })
     }
 
     fn log(&self, connection: &Connection, feed: &Feed) -> Result<Box<dyn Log>, EngineError> {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::row::{ObjectId, Position};
-use crate::sources::{Command, Event, FollowedTable, Link, Source, Start, Stop};
+use crate::sources::{Command, Event, FollowedTable, Link, Positions, Source, Start, Stop};
 use crate::store::Store;
 
 /// Commands waiting for a source that is busy.
@@ -23,6 +23,7 @@ pub struct Feeds {
 struct Feed {
     commands: mpsc::Sender<Command>,
     task: JoinHandle<()>,
+    positions: Arc<dyn Positions>,
     requested: BTreeSet<ObjectId>,
     state: FeedState,
     loading: BTreeMap<ObjectId, (u64, Option<u64>)>,
@@ -62,8 +63,10 @@ impl Feeds {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let requested = tables.iter().map(|table| table.id).collect();
         let link = Link { store: Arc::clone(&self.store), events: self.events.clone(), commands: receiver, id };
+        let positions = source.positions();
         let task = tokio::spawn(source.run(Start { position, tables }, link));
-        let feed = Feed { commands, task, requested, state: FeedState::Starting, loading: BTreeMap::new() };
+        let (state, loading) = (FeedState::Starting, BTreeMap::new());
+        let feed = Feed { commands, task, positions, requested, state, loading };
         self.lock().insert(id, feed);
     }
 
@@ -115,6 +118,11 @@ impl Feeds {
 
     pub fn state(&self, id: ObjectId) -> Option<FeedState> {
         self.lock().get(&id).map(|feed| feed.state.clone())
+    }
+
+    /// What reads the positions of a source.
+    pub fn positions(&self, id: ObjectId) -> Option<Arc<dyn Positions>> {
+        self.lock().get(&id).map(|feed| Arc::clone(&feed.positions))
     }
 
     /// Rows read so far of a table that is being loaded.

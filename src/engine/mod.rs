@@ -32,6 +32,7 @@ mod show;
 mod subscribe;
 mod targets;
 mod upstream;
+mod wait;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;

@@ -108,6 +108,12 @@ impl Progress {
         found.map(|(_, binding)| binding.clone()).expect("the first binding is made with the progress")
     }
 
+    /// How far a source had been read at `at`; `None`: nothing of it.
+    pub fn position(&self, at: Ts, source: ObjectId) -> Option<Position> {
+        let state = self.lock();
+        state.bindings.range(..=at).next_back().and_then(|(_, binding)| binding.positions.get(&source).cloned())
+    }
+
     /// Holds the rows at `at`, or at what is complete now.
     pub fn hold(self: &Arc<Self>, at: Option<Ts>) -> Hold {
         let mut state = self.lock();

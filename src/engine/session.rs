@@ -13,12 +13,14 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::read::ReadPoint;
 use crate::engine::{show, subscribe};
 use crate::plan::explain::explain;
+use crate::plan::functions::types::LONGTEXT;
 use crate::plan::lower::{Lowered, Settings, lower};
 use crate::plan::parameters;
 use crate::plan::parse::parse;
 use crate::plan::refuse::Use;
 use crate::plan::relations::CatalogRelations;
 use crate::plan::statement::{CreateView, Explain, ObjectKind, Statement};
+use crate::plan::wait::{self, Wait};
 use crate::row::schema::Column;
 use crate::row::types::SqlType;
 
@@ -94,6 +96,9 @@ impl Session {
                 let visible = lowered.plan.schema.columns.len() - lowered.hidden;
                 (lowered.parameters, lowered.plan.schema.columns[..visible].to_vec())
             }
+            Statement::Wait { arguments } => {
+                (vec![LONGTEXT; parameters::count(arguments)], show::text_columns(&[wait::NAME]))
+            }
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete { .. } => {
                 (self.core.write_parameters(&statement, &text)?, vec![])
             }
@@ -164,6 +169,10 @@ impl Session {
                 let lowered = self.lower(&query, text)?;
                 self.select(lowered).await
             }
+            Statement::Wait { arguments } => {
+                let wait = wait::read(&parameters::bind(arguments, &prepared.parameters, parameters)?)?;
+                self.wait(&wait).await
+            }
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete { .. } => {
                 let tag = self.write(&prepared.statement, text, &prepared.parameters, parameters).await?;
                 Ok(Outcome::Done { tag })
@@ -220,6 +229,17 @@ impl Session {
             None => core.select(lowered, &core.read_point().await?).await?,
         };
         Ok(Outcome::Rows { columns, rows })
+    }
+
+    async fn wait(&self, wait: &Wait) -> Result<Outcome, EngineError> {
+        if self.block.as_ref().is_some_and(|block| block.point.is_some()) {
+            let message = "the transaction block reads at the time of its first statement, which no wait moves";
+            return Err(
+                EngineError::new(ErrorKind::NotSupported, message).hint("wait before BEGIN, or first in the block")
+            );
+        }
+        let reached = self.core.wait_for_position(wait).await?;
+        Ok(show::table(&[wait::NAME], vec![vec![Some(reached)]]))
     }
 
     fn explain(&mut self, what: &Explain, text: &str) -> Result<Outcome, EngineError> {

@@ -136,7 +136,7 @@ impl Core {
                     Some(source.name.clone()),
                     catalog.get(source.connection).map(|o| o.name()),
                     self.feeds.state(source.id).map(|state| state.to_string()),
-                    positions.get(&source.id).map(|position| position.to_string()),
+                    self.position_text(source.id, positions.get(&source.id)),
                     Some(tables.count().to_string()),
                 ])
             }

@@ -26,6 +26,7 @@ mod scalars;
 pub mod statement;
 #[cfg(test)]
 mod tests;
+pub mod wait;
 
 use crate::row::ObjectId;
 use crate::row::schema::Schema;

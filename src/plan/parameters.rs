@@ -2,18 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, Value, ValueWithSpan, VisitMut, VisitorMut};
+use sqlparser::ast::{Value, ValueWithSpan, VisitMut, VisitorMut};
 
 use super::statement::Statement;
 use super::{PlanError, PlanErrorKind};
 use crate::row::datum::Datum;
 use crate::row::types::SqlType;
 
-/// The query with its parameters replaced; values in text form, `None` for NULL.
-pub fn bind(query: &ast::Query, types: &[SqlType], values: &[Option<String>]) -> Result<ast::Query, PlanError> {
-    let mut query = query.clone();
-    fill(&mut query, types, values)?;
-    Ok(query)
+/// A query or expressions with their parameters replaced; values in text form, `None` for NULL.
+pub fn bind<T: VisitMut + Clone>(of: &T, types: &[SqlType], values: &[Option<String>]) -> Result<T, PlanError> {
+    let mut bound = of.clone();
+    fill(&mut bound, types, values)?;
+    Ok(bound)
 }
 
 /// The same for INSERT, UPDATE and DELETE.
@@ -36,15 +36,15 @@ pub fn bind_write(statement: &Statement, types: &[SqlType], values: &[Option<Str
 }
 
 /// The highest number of a parameter.
-pub fn count(query: &ast::Query) -> usize {
-    replace(&mut query.clone(), &[])
+pub fn count(of: &(impl VisitMut + Clone)) -> usize {
+    replace(&mut of.clone(), &[])
 }
 
 /// A parameter without a value becomes NULL.
-pub(super) fn replace(query: &mut ast::Query, values: &[Option<String>]) -> usize {
+pub(super) fn replace(into: &mut impl VisitMut, values: &[Option<String>]) -> usize {
     let mut walk = Fill { types: &[], values, in_order: 0, highest: 0 };
     // Text is a literal of every type here, so nothing is refused.
-    let _ = query.visit(&mut walk);
+    let _ = into.visit(&mut walk);
     walk.highest
 }
 

@@ -44,6 +44,10 @@ pub enum Statement {
         predicate: Option<ast::Expr>,
     },
     Select(Box<ast::Query>),
+    /// `SELECT tidemill_wait(…)`: its arguments, read by `plan::wait` once parameters have values.
+    Wait {
+        arguments: Vec<ast::Expr>,
+    },
     Explain(Box<Explain>),
     Show(Show),
     Subscribe {

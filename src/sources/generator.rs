@@ -5,6 +5,7 @@
 //! happened. Transaction `n` places order `n`, settles order `n - 7` (pays or cancels it), ships order `n - 40`, and
 //! now and then changes a product's price or a user's city.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +16,9 @@ use crate::row::schema::{Column, Schema};
 use crate::row::temporal::{Date, MICROS_A_SECOND, datetime_micros};
 use crate::row::types::SqlType;
 use crate::row::{ObjectId, Position};
-use crate::sources::{Command, Event, FollowedTable, Link, Source, Start, Transaction, UpstreamTable};
+use crate::sources::{
+    Command, Event, FollowedTable, Link, PositionError, Positions, Source, Start, Transaction, UpstreamTable, Wanted,
+};
 use crate::store::{Changes, StoreError};
 
 pub const DATABASE: &str = "shop";
@@ -249,10 +252,33 @@ pub struct Generator {
 }
 
 #[async_trait]
+impl Positions for Shop {
+    async fn wanted(&self, text: &str) -> Result<Wanted, PositionError> {
+        let wanted: u64 = text.trim().parse().map_err(|_| PositionError::Unreadable {
+            message: format!("'{text}' is no number of a transaction of the generated shop"),
+            remedy: "give a number, as SHOW SOURCES shows one".to_string(),
+        })?;
+        Ok(Wanted::new(wanted.to_string(), move |position| number(position) >= wanted))
+    }
+
+    fn text(&self, position: &Position) -> String {
+        position.0.clone()
+    }
+}
+
+fn number(position: &Position) -> u64 {
+    position.0.parse().expect("the generator's position is its own number")
+}
+
+#[async_trait]
 impl Source for Generator {
+    fn positions(&self) -> Arc<dyn Positions> {
+        Arc::new(self.shop)
+    }
+
     async fn run(self: Box<Self>, start: Start, mut link: Link) {
         let mut n = match &start.position {
-            Some(position) => position.0.parse().expect("the generator's position is its own number"),
+            Some(position) => number(position),
             None => self.shop.history,
         };
         let mut tables = start.tables;

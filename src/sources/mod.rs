@@ -12,6 +12,8 @@
 //! - where a changelog tells columns by position, the source says of each new order before the first transaction that
 //!   may need it ([`Event::Layouts`]) and is given all of them at a restart, to choose by its position;
 //! - a transient fault (the link, the server) is retried inside with back-off and never moves a position;
+//! - a position is read by its source alone: who waits for one asks its [`Positions`], which say of the positions of
+//!   ticks whether they have it;
 //! - what cannot be retried is [`Event::Stopped`] with a code, a position and a remedy: no gap, no skip, no guess.
 //!
 //! Back-pressure is the bounded channel of events; a source that waits there holds its position.
@@ -36,8 +38,53 @@ use crate::store::{Changes, Store};
 /// A running changelog reader.
 #[async_trait]
 pub trait Source: Send {
+    /// Stays when the source runs, or has stopped.
+    fn positions(&self) -> Arc<dyn Positions>;
+
     /// Runs until the command channel closes (clean stop) or the source cannot go on (after `Event::Stopped`).
     async fn run(self: Box<Self>, start: Start, link: Link);
+}
+
+/// Reads the positions of one source: to all others they are opaque.
+#[async_trait]
+pub trait Positions: Send + Sync {
+    /// A position as the upstream writes it, or `now`: the one where the upstream is at this moment.
+    async fn wanted(&self, text: &str) -> Result<Wanted, PositionError>;
+
+    /// A position of the source as `wanted` reads it.
+    fn text(&self, position: &Position) -> String;
+}
+
+/// What `now` is to [`Positions::wanted`], in any case.
+pub fn is_now(text: &str) -> bool {
+    text.trim().eq_ignore_ascii_case("now")
+}
+
+/// A position that someone waits for.
+pub struct Wanted {
+    /// As [`Positions::wanted`] reads it.
+    pub text: String,
+    reached: Box<dyn Fn(&Position) -> bool + Send + Sync>,
+}
+
+impl Wanted {
+    pub fn new(text: String, reached: impl Fn(&Position) -> bool + Send + Sync + 'static) -> Wanted {
+        Wanted { text, reached: Box::new(reached) }
+    }
+
+    /// True once everything up to it is in what the source sent up to `position`.
+    pub fn is_in(&self, position: &Position) -> bool {
+        (self.reached)(position)
+    }
+}
+
+/// Why a position cannot be waited for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PositionError {
+    #[error("{message}")]
+    Unreadable { message: String, remedy: String },
+    #[error("the upstream cannot be asked where it is: {reason}")]
+    Upstream { reason: String },
 }
 
 /// Where and with what a source begins.

@@ -133,14 +133,13 @@ async fn ticdc(encoder: Encoder, format: &str) {
     (0..PARTITIONS).for_each(|partition| feed.watermark(partition, bank.now() + 1));
     feed.flush();
     let client = server.client().await;
-    eventually("the port has the bank's own answer", 60, async || {
-        let found = try_sql(&client, bank::ANSWER).await.map_err(|e| e.to_string())?;
-        if found == bank.answer() { Ok(()) } else { Err(format!("seed {seed}: {found:?}\n{}", server.log())) }
-    })
-    .await;
+    sql(&client, &format!("SELECT tidemill_wait('bank', '{}', '60s')", bank.now())).await;
+    let found = sql(&client, bank::ANSWER).await;
+    assert_eq!(found, bank.answer(), "the bank's own answer, seed {seed}\n{}", server.log());
     equal_in_target(&client, &target, "credits", "account, n, total").await;
     let sources = sql(&client, "SHOW SOURCES").await;
     assert!(sources[0].iter().flatten().any(|cell| cell == "running"), "{sources:?}");
+    assert_eq!(sources[0][3], Some(bank.now().to_string()), "the last watermark closes all before it: {sources:?}");
     let checks = sql(&client, "VALIDATE CONNECTION cdc").await;
     assert!(checks.iter().all(|check| check[3].as_deref() == Some("yes")), "{checks:?}");
 }
@@ -208,6 +207,14 @@ async fn equals_mysql(client: &tokio_postgres::Client, mysql: &Server, what: &st
     .await;
 }
 
+/// Whatever the last messages are (ends of transactions, tombstones), what is in Kafka now is reached by itself; and
+/// what SHOW SOURCES shows is.
+async fn now_is_reached(client: &tokio_postgres::Client) {
+    let reached = sql(client, "SELECT tidemill_wait('bank', 'now', '20s')").await[0][0].clone().expect("a position");
+    assert!(reached.split(',').all(|place| place.split(':').count() == 3), "{reached}");
+    assert_eq!(sql(client, &format!("SELECT tidemill_wait('bank', '{reached}', '0s')")).await.len(), 1);
+}
+
 /// MySQL → Debezium → Kafka → views → a wide table in MySQL → a second Debezium → Kafka → a view on the wide table.
 #[tokio::test(flavor = "multi_thread")]
 async fn debezium_transactions_are_whole_and_the_loop_closes() {
@@ -259,6 +266,7 @@ async fn debezium_transactions_are_whole_and_the_loop_closes() {
     let accounts = "SELECT id, city, balance FROM bank.accounts ORDER BY id";
     equals_mysql(&client, &source, "the port equals MySQL's own answer", bank::ANSWER, accounts).await;
     equal_in_target(&client, &target, "credits", "account, n, total").await;
+    now_is_reached(&client).await;
 
     let settings = [
         "database.include.list=mart",
@@ -317,4 +325,5 @@ async fn canal_rows_equal_mysql_once_drained() {
     let credits = "SELECT to_id, COUNT(*), SUM(amount) FROM bank.transfers GROUP BY to_id ORDER BY to_id";
     let view = "SELECT account, n, total FROM credits ORDER BY account";
     equals_mysql(&client, &source, "an aggregate", view, credits).await;
+    now_is_reached(&client).await;
 }

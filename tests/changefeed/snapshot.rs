@@ -5,7 +5,7 @@ use crate::kafka::{Feed, PARTITIONS};
 use crate::kafka_broker::Broker;
 use crate::mysql_server::{Kind, Server};
 use crate::ticdc::Encoder;
-use crate::tidemill_server::{Tidemill, eventually, sql, temporary, try_sql};
+use crate::tidemill_server::{Tidemill, sql, temporary, try_sql};
 
 /// A MySQL that stands for the TiDB whose changes the feed sends: the rows, and the timestamp of a transaction.
 struct StandIn {
@@ -97,10 +97,7 @@ async fn a_snapshot_of_tidb_is_where_its_changefeed_goes_on() {
     let client = server.client().await;
     sql(&client, &VIEWS.replace("MATERIALIZED VIEW", "MATERIALIZED VIEW IF NOT EXISTS")).await;
     check_port(&client).await;
-    eventually("the port has the bank's own answer", 60, async || {
-        let found = try_sql(&client, bank::ANSWER).await.map_err(|e| e.to_string())?;
-        if found == bank.answer() { Ok(()) } else { Err(format!("seed {seed}: {found:?}\n{}", server.log())) }
-    })
-    .await;
+    sql(&client, "SELECT tidemill_wait('bank', 'now', '60s')").await;
+    assert_eq!(sql(&client, bank::ANSWER).await, bank.answer(), "seed {seed}\n{}", server.log());
     check_port(&client).await;
 }

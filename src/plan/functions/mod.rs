@@ -158,6 +158,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("utc_timestamp", "the time of a view's rows is not readable in its query yet"),
     ("localtime", "the time of a view's rows is not readable in its query yet"),
     ("sleep", "a view never waits"),
+    ("tidemill_wait", "it stands alone: SELECT tidemill_wait('source', 'position')"),
     ("connection_id", "a view does not depend on a session"),
     ("user", "a view does not depend on a session"),
     ("last_insert_id", "a view does not depend on a session"),

@@ -83,7 +83,7 @@ fn statement(cursor: &mut Cursor) -> Result<Statement, PlanError> {
         "KILL" => command::kill(cursor),
         "SET" => command::set(cursor),
         "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" => command::transaction(cursor),
-        "SELECT" | "WITH" | "VALUES" => Ok(Statement::Select(cursor.rest_as_query()?)),
+        "SELECT" | "WITH" | "VALUES" => query::select(cursor),
         "INSERT" | "REPLACE" => query::insert(cursor),
         "UPDATE" => query::update(cursor),
         "DELETE" => query::delete(cursor),

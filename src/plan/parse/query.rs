@@ -6,7 +6,7 @@ use sqlparser::parser::Parser;
 use crate::plan::parse::create::create_view;
 use crate::plan::parse::cursor::{Cursor, error};
 use crate::plan::statement::{Explain, Insert, Name, Statement, Update};
-use crate::plan::{PlanError, PlanErrorKind};
+use crate::plan::{PlanError, PlanErrorKind, wait};
 
 /// A statement that does not begin with a word: a query in parentheses, or nonsense.
 pub(super) fn select_or_refuse(cursor: &mut Cursor) -> Result<Statement, PlanError> {
@@ -14,6 +14,15 @@ pub(super) fn select_or_refuse(cursor: &mut Cursor) -> Result<Statement, PlanErr
         return Ok(Statement::Select(cursor.rest_as_query()?));
     }
     Err(cursor.expected_what("a statement"))
+}
+
+/// A query, or the wait that has the form of one.
+pub(super) fn select(cursor: &mut Cursor) -> Result<Statement, PlanError> {
+    let query = cursor.rest_as_query()?;
+    Ok(match wait::arguments(&query) {
+        Some(arguments) => Statement::Wait { arguments },
+        None => Statement::Select(query),
+    })
 }
 
 pub(super) fn explain(cursor: &mut Cursor) -> Result<Statement, PlanError> {

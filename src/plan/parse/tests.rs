@@ -148,6 +148,10 @@ fn shown(statement: &Statement) -> String {
             format!("CreateTable {name} if_not_exists={if_not_exists} key={:?}{columns}", schema.key)
         }
         Statement::Select(query) => format!("Select: {query}"),
+        Statement::Wait { arguments } => {
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            format!("Wait: {}", arguments.join(", "))
+        }
         Statement::Insert(insert) => {
             let columns: Vec<String> = insert.columns.iter().map(|c| c.to_string()).collect();
             format!("Insert into {:?} columns {columns:?}: {}", insert.table, insert.query)

@@ -14,15 +14,18 @@
 //!   a followed table stops the source.
 
 mod copy;
+mod positions;
 mod run;
 mod upserts;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::sources::formats::Decode;
 use crate::sources::log::{Begin, Log};
 use crate::sources::mysql::connect::Options;
-use crate::sources::{Event, Link, Source, Start};
+use crate::sources::{Event, Link, Positions, Source, Start};
 
 /// What puts messages together to transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +44,20 @@ pub struct Changefeed {
     pub decode: Box<dyn Decode>,
     pub consistency: Consistency,
     pub begin: Begin,
-    /// The TiDB whose tables are copied first; `None`: the log has everything from the tables' beginning on.
-    pub snapshot: Option<Options>,
+    /// Debezium's topic of transactions.
+    pub transactions: Option<String>,
+    /// The server that the changes are of, where it is known.
+    pub upstream: Option<Options>,
+    /// Its tables are copied first; else the log has everything from the tables' beginning on.
+    pub copies_first: bool,
 }
 
 #[async_trait]
 impl Source for Changefeed {
+    fn positions(&self) -> Arc<dyn Positions> {
+        positions::positions(self)
+    }
+
     async fn run(self: Box<Self>, start: Start, link: Link) {
         let (id, events) = (link.id, link.events.clone());
         if let Err(run::Ended::Stopped(stop)) = run::Runner::new(*self, start, link).run().await {

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::positions::Standing;
 use super::upserts::Upserts;
 use super::{Changefeed, Consistency};
-use crate::row::{ObjectId, Position};
+use crate::row::ObjectId;
 use crate::sources::back_off::BackOff;
 use crate::sources::collect::marked::Marked;
 use crate::sources::collect::rows::Rows;
 use crate::sources::collect::window::Window;
 use crate::sources::collect::{Collect, Complete};
 use crate::sources::formats::{Message, Said, SchemaChange, Tables};
-use crate::sources::log::{Entry, Fault, Offsets, Partition};
+use crate::sources::log::{Entry, Fault, Partition};
 use crate::sources::mysql::ddl::{self, Query, What};
 use crate::sources::{Command, Event, FollowedTable, Link, Start, Stop, Transaction};
 use crate::store::{Changes, Store, StoreError};
@@ -52,14 +52,6 @@ impl<E: Into<Ended>> From<E> for Broken {
     }
 }
 
-/// The source's position.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Standing {
-    offsets: Offsets,
-    /// The collector's.
-    state: Option<u64>,
-}
-
 pub struct Runner {
     feed: Changefeed,
     link: Link,
@@ -70,15 +62,14 @@ pub struct Runner {
     copied: Vec<(ObjectId, u64)>,
     standing: Standing,
     sent_at: Option<Instant>,
+    /// The position may have moved since.
+    unsent: bool,
     back_off: BackOff,
 }
 
 impl Runner {
     pub fn new(feed: Changefeed, start: Start, link: Link) -> Runner {
-        let standing = start.position.map_or_else(Standing::default, |position| {
-            serde_json::from_str(&position.0)
-                .unwrap_or_else(|e| panic!("a position that this source did not make: {e}: {position}"))
-        });
+        let standing = start.position.as_ref().map_or_else(Standing::default, Standing::of);
         let tables = Tables::new(start.tables);
         Runner {
             feed,
@@ -88,6 +79,7 @@ impl Runner {
             copied: Vec::new(),
             standing,
             sent_at: None,
+            unsent: false,
             back_off: BackOff::default(),
         }
     }
@@ -100,7 +92,7 @@ impl Runner {
         loop {
             let Err(broken) = self.session().await;
             let stopped = |stop: Stop| {
-                let position = stop.position.clone().or_else(|| Some(self.position()));
+                let position = stop.position.clone().or_else(|| Some(self.standing.position()));
                 Ended::from(Stop { position, ..stop })
             };
             let reason = match broken {
@@ -128,7 +120,8 @@ impl Runner {
     /// Reads until something breaks.
     async fn session(&mut self) -> Result<std::convert::Infallible, Broken> {
         let partitions = self.feed.log.open(&self.standing.offsets, self.feed.begin).await.map_err(Broken::Fault)?;
-        if let Some(options) = self.feed.snapshot.clone()
+        if let Some(options) = self.feed.upstream.clone()
+            && self.feed.copies_first
             && !self.new.is_empty()
         {
             let (generations, tso) = self.copy(&options, &self.new.clone()).await?;
@@ -141,14 +134,18 @@ impl Runner {
         self.hand_on(&partitions, &mut *collector).await?;
         let mut paused = vec![false; partitions.len()];
         loop {
+            let (quiet, unsent) = (self.quiet_until(), self.unsent);
             let entries = tokio::select! {
                 command = self.link.commands.recv() => {
                     self.command(command)?;
                     continue;
                 }
                 entries = self.feed.log.next() => entries.map_err(Broken::Fault)?,
+                () = tokio::time::sleep_until(quiet), if unsent => Vec::new(),
             };
-            self.back_off.reset();
+            if !entries.is_empty() {
+                self.back_off.reset();
+            }
             let taken = entries.into_iter().try_for_each(|entry| self.take(&partitions, &mut *collector, entry));
             // Also where a message cannot be read: what is whole before it is shown.
             self.hand_on(&partitions, &mut *collector).await?;
@@ -234,8 +231,8 @@ impl Runner {
                 self.stand(partitions, collector);
             }
             let full = upserts.rows() >= TRANSACTION_ROWS;
-            let quiet = self.sent_at.is_some_and(|at| at.elapsed() < QUIET_POSITION);
-            if upserts.is_empty() && self.new.is_empty() && quiet {
+            if upserts.is_empty() && self.new.is_empty() && Instant::now() < self.quiet_until() {
+                self.unsent = true;
                 return Ok(stopped?);
             }
             let changes = upserts.finish(&self.tables).map_err(|reason| Stop {
@@ -250,6 +247,11 @@ impl Runner {
                 return Ok(());
             }
         }
+    }
+
+    /// A position without rows waits until then.
+    fn quiet_until(&self) -> Instant {
+        self.sent_at.map_or_else(Instant::now, |at| at + QUIET_POSITION)
     }
 
     fn stand(&mut self, partitions: &[Partition], collector: &dyn Collect) {
@@ -297,18 +299,14 @@ impl Runner {
 
     async fn transaction(&mut self, committed_ms: Option<u64>, changes: Changes) -> Result<(), Broken> {
         let mut installs = std::mem::take(&mut self.copied);
-        for table in self.new.iter().filter(|_| self.feed.snapshot.is_none()) {
+        for table in self.new.iter().filter(|_| !self.feed.copies_first) {
             let empty = self.link.store.load(table.id).and_then(|load| load.finish());
             installs.push((table.id, empty.map_err(store_failed)?));
         }
         self.new.clear();
-        self.sent_at = Some(Instant::now());
-        let transaction = Transaction { position: self.position(), committed_ms, installs, changes };
+        (self.sent_at, self.unsent) = (Some(Instant::now()), false);
+        let transaction = Transaction { position: self.standing.position(), committed_ms, installs, changes };
         Ok(self.send(Event::Transaction(transaction)).await?)
-    }
-
-    fn position(&self) -> Position {
-        Position(serde_json::to_string(&self.standing).expect("a position is always JSON"))
     }
 
     /// Reads no further where others have to catch up first.

@@ -45,7 +45,7 @@ pub struct Marked {
     /// Transactions whose BEGIN was read and whose END was not: one, but for a connector that began anew.
     unended: Vec<Arc<str>>,
     memory: Memory,
-    /// The offset in the transaction topic after the END of the last that was given.
+    /// The offset in the transaction topic after the last END up to which every transaction was given.
     given: i64,
     bytes: usize,
 }
@@ -156,6 +156,10 @@ impl Marked {
                 let id: Arc<str> = id.into();
                 let begun = self.begun.take().filter(|(begun, _)| *begun == id);
                 self.end(End { id, offset, begin: begun.map_or(offset, |(_, begin)| begin), counts, committed_ms });
+                if self.ended.is_empty() {
+                    // It was known: with it, everything up to here is.
+                    self.given = self.given.max(offset + 1);
+                }
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::sources::Stop;
-use crate::sources::log::{Begin, Entry, Fault, Log, Offsets, Partition};
+use crate::sources::log::{Begin, Ends, Entry, Fault, Log, Offsets, Partition};
 use folder::{Folder, folders};
 
 /// How often a folder is looked at that gave nothing.
@@ -90,6 +90,18 @@ impl Log for FilesLog {
         let batches = self.batches.as_mut().expect("it was opened");
         let ended = || Fault::Lost { action: "read files", reason: "the reader has ended".to_string() };
         batches.recv().await.unwrap_or_else(|| Err(ended()))
+    }
+
+    fn ends(&self) -> Ends {
+        let root = self.root.clone();
+        Arc::new(move || {
+            let mut ends = Offsets::default();
+            for topic in folders(&root)? {
+                let end = Folder::open(&root, &topic, None)?.end()?;
+                ends.topics.entry(topic).or_default().next.insert(0, end);
+            }
+            Ok(ends)
+        })
     }
 
     fn pause(&mut self, partition: usize, paused: bool) -> Result<(), Fault> {

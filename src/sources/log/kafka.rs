@@ -37,7 +37,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use crate::sources::Stop;
-use crate::sources::log::{Begin, Entry, Fault, Log, Offsets, Partition};
+use crate::sources::log::{Begin, Ends, Entry, Fault, Log, Offsets, Partition};
 
 pub use check::check;
 use client::{Client, create, drain_errors, lost};
@@ -117,6 +117,18 @@ impl Log for KafkaLog {
             self.session = None;
         }
         next
+    }
+
+    fn ends(&self) -> Ends {
+        let options = self.options.clone();
+        Arc::new(move || {
+            let client = create(&options)?;
+            let seen = topics::look(&client, &options.topics)?;
+            match topics::missing(&client, &options.topics, &seen) {
+                Some(reason) => Err(Fault::Lost { action: "find the topics", reason }),
+                None => place::ends(&client, &seen),
+            }
+        })
     }
 
     fn pause(&mut self, partition: usize, paused: bool) -> Result<(), Fault> {

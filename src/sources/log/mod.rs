@@ -13,6 +13,7 @@ pub mod files;
 pub mod kafka;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -33,11 +34,17 @@ pub trait Log: Send {
     /// Stops or goes on reading a partition.
     fn pause(&mut self, partition: usize, paused: bool) -> Result<(), Fault>;
 
+    /// Asks where the log ends, also while it is not open and when it is gone.
+    fn ends(&self) -> Ends;
+
     /// What goes into [`TopicOffsets::identity`] of an open topic.
     fn identity(&self, _topic: &str) -> Option<String> {
         None
     }
 }
+
+/// The offset behind the last message of each partition, now; blocks as long as the log's server lets it wait.
+pub type Ends = Arc<dyn Fn() -> Result<Offsets, Fault> + Send + Sync>;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]

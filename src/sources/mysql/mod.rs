@@ -27,6 +27,7 @@ pub mod ddl;
 mod decode;
 mod gtid;
 pub(in crate::sources) mod json;
+mod positions;
 mod run;
 pub mod schema;
 pub(in crate::sources) mod snapshot;

@@ -3,6 +3,7 @@
 mod loading;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,11 +14,12 @@ use super::assemble::{Assembler, Commit};
 use super::binlog::{Binlog, DIVERGED};
 use super::connect::{Fault, Options};
 use super::gtid::{Gtid, GtidSet};
+use super::positions::GtidPositions;
 use super::snapshot::Progress;
 use crate::row::schema::Layout;
 use crate::row::{ObjectId, Position};
 use crate::sources::back_off::BackOff;
-use crate::sources::{Command, Event, FollowedTable, Link, Source, Start, Stop, Transaction};
+use crate::sources::{Command, Event, FollowedTable, Link, Positions, Source, Start, Stop, Transaction};
 use crate::store::Changes;
 use loading::{Loading, append, next_of_loading};
 
@@ -43,6 +45,10 @@ impl MySql {
 
 #[async_trait]
 impl Source for MySql {
+    fn positions(&self) -> Arc<dyn Positions> {
+        Arc::new(GtidPositions { options: self.options.clone() })
+    }
+
     async fn run(self: Box<Self>, start: Start, link: Link) {
         let (id, events) = (link.id, link.events.clone());
         if let Err(Ended::Stopped(stop)) = Runner::new(self.options, start, link).run().await {
@@ -189,6 +195,8 @@ impl Runner {
     async fn session(&mut self) -> Result<std::convert::Infallible, Broken> {
         let opened = Binlog::open(&self.options, self.executed.clone(), self.server_id).await;
         let (mut binlog, executed) = opened?;
+        // Where a source begins that was never read is a position, too.
+        self.unsent |= self.executed.is_none();
         self.executed = Some(executed);
         self.diverged = 0;
         self.send(Event::Running).await.map_err(Broken::Ended)?;
@@ -343,7 +351,7 @@ impl Runner {
     }
 }
 
-fn set(position: &Position) -> GtidSet {
+pub(super) fn set(position: &Position) -> GtidSet {
     position.0.parse().unwrap_or_else(|e| panic!("a position that this source did not make: {e}"))
 }
 

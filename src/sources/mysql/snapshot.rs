@@ -118,17 +118,21 @@ fn decoders(tables: &[FollowedTable], layouts: Vec<Vec<String>>) -> Vec<Arc<Deco
     tables.iter().zip(layouts).map(decoder).collect()
 }
 
+/// Begins a transaction of a TiDB; its timestamp: every commit up to it is seen, none after it. Source: TiDB's document
+/// "Information functions" (TIDB_CURRENT_TSO).
+pub async fn begin_at_tso(options: &Options, conn: &mut Conn) -> Result<u64, Fault> {
+    execute(options, conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
+    let tso: Option<u64> = one(options, conn, "SELECT TIDB_CURRENT_TSO()").await?;
+    let none = || options.lost("take a timestamp", "the transaction has none: is it a TiDB?");
+    tso.filter(|tso| *tso > 0).ok_or_else(none)
+}
+
 impl Reading {
-    /// The tables of a TiDB as of the start of one transaction, with its timestamp: every commit up to it is in the
-    /// rows, none after it. Source: TiDB's document "Information functions" (TIDB_CURRENT_TSO).
+    /// The tables of a TiDB as of the start of one transaction, with its timestamp.
     pub async fn of_tidb(options: &Options, tables: &[FollowedTable]) -> Result<(Reading, u64), Fault> {
         let layouts = check_schema(options, tables).await?;
         let mut reader = connect(options).await?;
-        execute(options, &mut reader, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-        let tso: Option<u64> = one(options, &mut reader, "SELECT TIDB_CURRENT_TSO()").await?;
-        let Some(tso) = tso.filter(|tso| *tso > 0) else {
-            return Err(options.lost("take a snapshot", "the transaction has no timestamp: is it a TiDB?"));
-        };
+        let tso = begin_at_tso(options, &mut reader).await?;
         if check_schema(options, tables).await? != layouts {
             return Err(options.lost("take a snapshot", "a table was altered meanwhile"));
         }

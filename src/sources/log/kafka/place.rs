@@ -24,10 +24,7 @@ pub fn place(
             return Err(Fault::Stop(Box::new(stop)));
         }
     }
-    let all: Vec<(&str, i32)> = seen
-        .iter()
-        .flat_map(|(name, topic)| topic.partitions.iter().map(move |&number| (name.as_str(), number)))
-        .collect();
+    let all = names(seen);
     let firsts = offsets_at(client, &all, Offset::Beginning)?;
     let ends = offsets_at(client, &all, Offset::End)?;
     let since = match begin {
@@ -55,6 +52,21 @@ pub fn place(
         partitions.push(Partition { topic: topic.to_string(), number, next, end });
     }
     Ok(partitions)
+}
+
+/// One past the last message of every partition.
+pub fn ends(client: &Client, seen: &Seen) -> Result<Offsets, Fault> {
+    let all = names(seen);
+    let mut ends = Offsets::default();
+    for ((topic, number), end) in all.iter().zip(offsets_at(client, &all, Offset::End)?) {
+        ends.topics.entry(topic.to_string()).or_default().next.insert(*number, end.unwrap_or(0));
+    }
+    Ok(ends)
+}
+
+fn names(seen: &Seen) -> Vec<(&str, i32)> {
+    let of_topic = seen.iter().flat_map(|(name, topic)| topic.partitions.iter().map(|&number| (name.as_str(), number)));
+    of_topic.collect()
 }
 
 /// Why a partition cannot be read from an offset; `None`: it can.
