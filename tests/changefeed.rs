@@ -5,6 +5,8 @@
 
 #[path = "support/bank.rs"]
 mod bank;
+#[path = "changefeed/spill.rs"]
+mod spill;
 #[path = "support/ticdc.rs"]
 mod ticdc;
 #[path = "support/tidemill.rs"]
@@ -42,7 +44,7 @@ use std::time::Duration;
 
 use bank::{Bank, Event, TABLES, VIEWS, check_port};
 use ticdc::Encoder;
-use tidemill_server::{Tidemill, eventually, sql, temporary, try_sql};
+use tidemill_server::{Tidemill, sql, temporary, try_sql};
 
 /// As TiCDC's storage sink lays it out: a folder a table and version, files with running numbers, the checkpoint last.
 struct Storage<'a> {
@@ -64,6 +66,11 @@ impl Storage<'_> {
         let path = self.root.join(folder).join(format!("CDC{number:020}.json"));
         let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         file.write_all(&[&value[..], b"\r\n"].concat()).unwrap();
+    }
+
+    fn lines(&self, table: &str) -> u64 {
+        let of_table = self.written.iter().filter(|(folder, _)| folder.starts_with(&format!("bank/{table}/")));
+        of_table.map(|(_, lines)| *lines as u64).sum()
     }
 
     fn checkpoint(&self, ts: u64) {

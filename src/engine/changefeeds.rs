@@ -13,6 +13,7 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::plan::functions::cast::Zone;
 use crate::plan::statement::CreateSource;
 use crate::sources::changefeed::{Changefeed, Consistency};
+use crate::sources::collect::window::Limits;
 use crate::sources::formats::canal::{Canal, Expects};
 use crate::sources::formats::debezium::{Debezium, Modes};
 use crate::sources::formats::open::OpenProtocol;
@@ -39,7 +40,8 @@ impl Core {
         let upstream = upstream.map(|upstream| self.mysql_options(&upstream)).transpose()?;
         let (decode, consistency) = (decoder(feed), consistency(feed));
         let (transactions, copies_first) = (feed.transactions.clone(), feed.snapshot);
-        Ok(Changefeed { log, decode, consistency, begin, transactions, upstream, copies_first })
+        let limits = Limits::default();
+        Ok(Changefeed { log, decode, consistency, begin, limits, transactions, upstream, copies_first })
     }
 
     fn log(&self, connection: &Connection, feed: &Feed) -> Result<Box<dyn Log>, EngineError> {

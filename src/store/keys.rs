@@ -2,7 +2,8 @@
 //!
 //! Main: `A` progress of the pending tick · `C` name → catalog value · `K` number → tick · `L` table, ts, piece →
 //! changes · `M` the store itself · `N` the newest trimmed tick · `R` table → its counter · `T` table → its
-//! definition · `U` the durable ceiling. Segments: segment, table, piece. Rows: `0` the counter, `1` and key → row.
+//! definition · `U` the durable ceiling. Segments: segment, table
+//! (in a scratch: number), piece. Rows: `0` the counter, `1` and key → row.
 
 use crate::row::{ObjectId, Ts};
 
@@ -54,6 +55,11 @@ pub fn segment(segment: u64) -> Vec<u8> {
 
 pub fn segment_of(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*key.first_chunk()?))
+}
+
+/// Of a segment that is a scratch: the number of a piece.
+pub fn segment_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(8..16)?.try_into().ok()?))
 }
 
 pub fn segment_table(segment: u64, table: ObjectId) -> Vec<u8> {

@@ -17,7 +17,8 @@
 //! - segments that a tick names are applied to the rows after its record, in bounded batches, each with its progress:
 //!   an interrupted tick is finished when the store opens, and no snapshot shows half of one;
 //! - the change log of a table is cut at a mark (loaded, dropped) and by size and age: no reader can hold it;
-//! - what was staged and never named is deleted when it is dropped, or else when the store opens;
+//! - what was staged and never named, or only put aside ([`Scratch`]), is deleted when it is dropped, or else when the
+//!   store opens;
 //! - after a failed write the store writes no more until it is opened again; what it has stays readable;
 //! - the store knows nothing of sources, plans or targets: a `Position` is a string to it.
 
@@ -33,6 +34,7 @@ mod memory;
 mod open;
 mod record;
 mod scan;
+mod scratch;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,7 @@ pub use base::Store;
 pub use load::Load;
 pub use log::Log;
 pub use scan::Snapshot;
+pub use scratch::Scratch;
 pub use stage::{Changes, Stage};
 pub use upsert::{Healed, Upsert};
 

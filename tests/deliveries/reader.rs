@@ -1,10 +1,13 @@
 //! Reads a delivery through the window, restarts at will, and holds what comes against the history.
 
-use tidemill::sources::collect::window::spill::{InMemory, Spill};
+use std::sync::Arc;
+
+use tidemill::sources::changefeed::spill::StoreSpill;
 use tidemill::sources::collect::window::{Limits, Window};
 use tidemill::sources::collect::{Collect, Complete};
 use tidemill::sources::formats::{RowChange, Said, SchemaChange};
 use tidemill::sources::log::Partition;
+use tidemill::store::Store;
 
 use crate::delivery::Delivery;
 use crate::history::{History, Random, State};
@@ -22,6 +25,8 @@ pub struct Reader<'a> {
     delivery: &'a Delivery,
     limits: Limits,
     window: Window,
+    /// Behind the window's spill; outlives the windows, as a server's does.
+    store: Arc<Store>,
     /// For each partition the next message to read.
     at: Vec<usize>,
     /// For each partition the watermark that the window knows.
@@ -114,11 +119,12 @@ impl<'a> Reader<'a> {
         let silent = (random.below(count), random.below(120));
         let receiver = Receiver { state: State::empty(), passed: 0, fresh: true };
         let resume = vec![OFFSET_FIRST; count];
-        let window = window(&resume, None, limits);
+        let store = Arc::new(Store::in_memory());
+        let window = window(&resume, None, limits, &store);
         let durable = vec![Point { receiver: receiver.clone(), resume, state: None }];
         let (at, watermarks) = (vec![0; count], vec![0; count]);
         let seen = Seen::default();
-        Reader { random, history, delivery, limits, window, at, watermarks, silent, receiver, durable, seen }
+        Reader { random, history, delivery, limits, window, store, at, watermarks, silent, receiver, durable, seen }
     }
 
     /// Reads all of it.
@@ -230,7 +236,7 @@ impl<'a> Reader<'a> {
             point = self.durable.last().expect("the first stays").clone();
         }
         self.count();
-        self.window = window(&point.resume, point.state, self.limits);
+        self.window = window(&point.resume, point.state, self.limits, &self.store);
         self.watermarks.fill(point.state.unwrap_or(0));
         self.at = point.resume.iter().map(|offset| index(*offset)).collect();
         self.receiver = point.receiver;
@@ -281,7 +287,7 @@ impl Receiver {
     }
 }
 
-fn window(resume: &[i64], state: Option<u64>, limits: Limits) -> Window {
+fn window(resume: &[i64], state: Option<u64>, limits: Limits, store: &Arc<Store>) -> Window {
     let partition = |(number, next): (usize, &i64)| Partition {
         topic: "feed".to_string(),
         number: number as i32,
@@ -289,8 +295,7 @@ fn window(resume: &[i64], state: Option<u64>, limits: Limits) -> Window {
         end: i64::MAX,
     };
     let partitions: Vec<Partition> = resume.iter().enumerate().map(partition).collect();
-    let spill: Box<dyn Spill> = Box::new(InMemory::default());
-    Window::with(&partitions, state, limits, Some(spill))
+    Window::with(&partitions, state, limits, Some(Box::new(StoreSpill::new(store))))
 }
 
 fn offset(index: usize) -> i64 {

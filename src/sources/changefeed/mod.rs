@@ -16,12 +16,14 @@
 mod copy;
 mod positions;
 mod run;
+pub mod spill;
 mod upserts;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::sources::collect::window::Limits;
 use crate::sources::formats::Decode;
 use crate::sources::log::{Begin, Log};
 use crate::sources::mysql::connect::Options;
@@ -44,6 +46,8 @@ pub struct Changefeed {
     pub decode: Box<dyn Decode>,
     pub consistency: Consistency,
     pub begin: Begin,
+    /// Of what waits for watermarks.
+    pub limits: Limits,
     /// Debezium's topic of transactions.
     pub transactions: Option<String>,
     /// The server that the changes are of, where it is known.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::positions::Standing;
+use super::spill::{self, StoreSpill};
 use super::upserts::Upserts;
 use super::{Changefeed, Consistency};
 use crate::row::ObjectId;
@@ -134,14 +135,14 @@ impl Runner {
         self.hand_on(&partitions, &mut *collector).await?;
         let mut paused = vec![false; partitions.len()];
         loop {
-            let (quiet, unsent) = (self.quiet_until(), self.unsent);
+            let wake = self.wake();
             let entries = tokio::select! {
                 command = self.link.commands.recv() => {
                     self.command(command)?;
                     continue;
                 }
                 entries = self.feed.log.next() => entries.map_err(Broken::Fault)?,
-                () = tokio::time::sleep_until(quiet), if unsent => Vec::new(),
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Vec::new(),
             };
             if !entries.is_empty() {
                 self.back_off.reset();
@@ -149,7 +150,7 @@ impl Runner {
             let taken = entries.into_iter().try_for_each(|entry| self.take(&partitions, &mut *collector, entry));
             // Also where a message cannot be read: what is whole before it is shown.
             self.hand_on(&partitions, &mut *collector).await?;
-            taken?;
+            taken.map_err(|stop| Broken::Fault(spill::fault(stop)))?;
             self.pace(&*collector, &mut paused)?;
         }
     }
@@ -159,7 +160,10 @@ impl Runner {
         let next = partitions.iter().map(|partition| partition.next).collect();
         match self.feed.consistency {
             Consistency::Rows => Box::new(Rows::new(next)),
-            Consistency::Watermarks => Box::new(Window::resume(partitions, self.standing.state)),
+            Consistency::Watermarks => {
+                let spill = Box::new(StoreSpill::new(&self.link.store));
+                Box::new(Window::with(partitions, self.standing.state, self.feed.limits, Some(spill)))
+            }
             Consistency::Transactions => {
                 let names = self.tables.iter().map(|table| &table.followed);
                 Box::new(Marked::new(
@@ -207,6 +211,8 @@ impl Runner {
 
     /// Sends what is whole, with the position after it.
     async fn hand_on(&mut self, partitions: &[Partition], collector: &mut dyn Collect) -> Result<(), Broken> {
+        // That of a message is told with its place, once what is whole before it is sent.
+        let is_told = collector.fault().is_some();
         loop {
             let mut upserts = Upserts::default();
             let mut committed_ms = None;
@@ -230,10 +236,14 @@ impl Runner {
                 }
                 self.stand(partitions, collector);
             }
+            if let Some(stop) = collector.fault().filter(|_| !is_told) {
+                stopped = Err(stop.clone());
+            }
             let full = upserts.rows() >= TRANSACTION_ROWS;
-            if upserts.is_empty() && self.new.is_empty() && Instant::now() < self.quiet_until() {
+            let quiet = self.sent_at.is_some_and(|at| at.elapsed() < QUIET_POSITION);
+            if upserts.is_empty() && self.new.is_empty() && quiet {
                 self.unsent = true;
-                return Ok(stopped?);
+                return stopped.map_err(|stop| Broken::Fault(spill::fault(stop)));
             }
             let changes = upserts.finish(&self.tables).map_err(|reason| Stop {
                 code: "VALUE_UNREADABLE",
@@ -242,16 +252,16 @@ impl Runner {
                 remedy: "create the source with a wider type, or without the column".to_string(),
             })?;
             self.transaction(committed_ms, changes).await?;
-            stopped?;
+            stopped.map_err(|stop| Broken::Fault(spill::fault(stop)))?;
             if !full {
                 return Ok(());
             }
         }
     }
 
-    /// A position without rows waits until then.
-    fn quiet_until(&self) -> Instant {
-        self.sent_at.map_or_else(Instant::now, |at| at + QUIET_POSITION)
+    /// When something is to be said though no message comes.
+    fn wake(&self) -> Option<Instant> {
+        self.sent_at.filter(|_| self.unsent).map(|at| at + QUIET_POSITION)
     }
 
     fn stand(&mut self, partitions: &[Partition], collector: &dyn Collect) {

@@ -28,6 +28,11 @@ pub trait Collect: Send {
     /// The next that is complete; `None`: nothing before more is taken.
     fn next(&mut self) -> Option<Complete>;
 
+    /// Why `next` gives nothing more, where what was held cannot be given.
+    fn fault(&self) -> Option<&Stop> {
+        None
+    }
+
     /// For each partition the offset of the first message that is still needed.
     fn resume(&self) -> Vec<i64>;
 

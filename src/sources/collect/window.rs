@@ -33,7 +33,7 @@ use crate::sources::log::Partition;
 pub const WINDOW_BYTES_SOFT: usize = 64 << 20;
 /// Rows in memory; beyond it they are spilled, where there is a spill.
 pub const WINDOW_MEMORY_BYTES_MAX: usize = 256 << 20;
-/// Without a spill: all that may wait. With one: what a single commit may have.
+/// Without a spill: all that may wait. With one: what a single commit may have, which goes whole and through memory.
 pub const WINDOW_BYTES_MAX: usize = 1 << 30;
 /// Whole commits are given together up to this; a larger one goes alone.
 pub const COMPLETE_BYTES: usize = 1 << 20;
@@ -222,7 +222,7 @@ impl Collect for Window {
         }
     }
 
-    /// A fault of the spill ends the completes; the next `take` tells it.
+    /// A fault of the spill ends the completes.
     fn next(&mut self) -> Option<Complete> {
         if self.fault.is_some() {
             return None;
@@ -231,6 +231,10 @@ impl Collect for Window {
             self.fault = Some(stop);
             None
         })
+    }
+
+    fn fault(&self) -> Option<&Stop> {
+        self.fault.as_ref()
     }
 
     fn resume(&self) -> Vec<i64> {

@@ -3,6 +3,7 @@
 mod faults;
 mod home;
 mod random;
+mod scratch;
 mod speed;
 mod suite;
 mod upsert;
