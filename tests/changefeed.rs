@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use bank::{Bank, Event, TABLES, VIEWS, check_port};
 use ticdc::Encoder;
-use tidemill_server::{Tidemill, sql, temporary, try_sql};
+use tidemill_server::{Tidemill, eventually, sql, temporary, try_sql};
 
 /// As TiCDC's storage sink lays it out: a folder a table and version, files with running numbers, the checkpoint last.
 struct Storage<'a> {
@@ -103,6 +103,11 @@ async fn ticdc_files_show_whole_commits_only_and_survive_kills() {
     .await;
     // Nothing is whole before the first checkpoint.
     assert_eq!(sql(&client, "SELECT COUNT(*) FROM accounts_seen").await, [[Some("0".to_string())]]);
+    eventually("SHOW SOURCES says what is waited for", 10, async || {
+        let waits_for = sql(&client, "SHOW SOURCES").await[0][5].clone().unwrap_or_default();
+        if waits_for.starts_with("the first watermark of topic bank/") { Ok(()) } else { Err(waits_for) }
+    })
+    .await;
     for round in 0..40 {
         for _ in 0..20 {
             bank.commit().iter().for_each(|event| storage.write(event));

@@ -26,6 +26,8 @@ struct Feed {
     positions: Arc<dyn Positions>,
     requested: BTreeSet<ObjectId>,
     state: FeedState,
+    /// While it runs, what it must hear to go on.
+    waits_for: Option<String>,
     loading: BTreeMap<ObjectId, (u64, Option<u64>)>,
 }
 
@@ -66,7 +68,7 @@ impl Feeds {
         let positions = source.positions();
         let task = tokio::spawn(source.run(Start { position, tables }, link));
         let (state, loading) = (FeedState::Starting, BTreeMap::new());
-        let feed = Feed { commands, task, positions, requested, state, loading };
+        let feed = Feed { commands, task, positions, requested, state, waits_for: None, loading };
         self.lock().insert(id, feed);
     }
 
@@ -97,6 +99,9 @@ impl Feeds {
     pub fn heard(&self, id: ObjectId, event: Event) {
         let mut feeds = self.lock();
         let Some(feed) = feeds.get_mut(&id) else { return };
+        if let Event::Waiting { .. } | Event::Stopped(_) = event {
+            feed.waits_for = None;
+        }
         match event {
             Event::Transaction(_) | Event::Layouts { .. } => {
                 unreachable!("transactions go to the clock, layouts to the catalog")
@@ -109,6 +114,7 @@ impl Feeds {
                 feed.state = FeedState::Waiting(reason);
             }
             Event::Running => feed.state = FeedState::Running,
+            Event::WaitsFor(what) => feed.waits_for = what,
             Event::Stopped(stop) => {
                 tracing::error!(source = %id, code = stop.code, message = stop.message, "source stopped");
                 feed.state = FeedState::Stopped(stop);
@@ -118,6 +124,11 @@ impl Feeds {
 
     pub fn state(&self, id: ObjectId) -> Option<FeedState> {
         self.lock().get(&id).map(|feed| feed.state.clone())
+    }
+
+    /// What a running source must hear to go on.
+    pub fn waits_for(&self, id: ObjectId) -> Option<String> {
+        self.lock().get(&id).and_then(|feed| feed.waits_for.clone())
     }
 
     /// What reads the positions of a source.

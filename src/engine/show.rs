@@ -27,7 +27,7 @@ pub fn columns_of(show: &Show) -> Vec<Column> {
     let names: &[&str] = match show {
         Show::Secrets => &["name", "from"],
         Show::Connections => &["name", "kind", "address"],
-        Show::Sources => &["name", "connection", "state", "position", "tables"],
+        Show::Sources => &["name", "connection", "state", "position", "tables", "waits_for"],
         Show::Tables { .. } => &["name", "source", "loaded", "rows", "columns", "healed"],
         Show::Views => &["name", "query"],
         Show::MaterializedViews => &["name", "state", "updates", "bytes", "complete_ts", "into", "target", "target_ts"],
@@ -138,6 +138,7 @@ impl Core {
                     self.feeds.state(source.id).map(|state| state.to_string()),
                     self.position_text(source.id, positions.get(&source.id)),
                     Some(tables.count().to_string()),
+                    self.feeds.waits_for(source.id),
                 ])
             }
             _ => None,

@@ -159,6 +159,9 @@ pub enum Event {
     },
     /// The link is up (again).
     Running,
+    /// What the source, while its link is up, must hear before it can go on: for SHOW SOURCES. As long as nothing else
+    /// is said and the link is up.
+    WaitsFor(Option<String>),
     /// The source cannot go on by itself.
     Stopped(Stop),
 }

@@ -27,6 +27,8 @@ const TRANSACTION_ROWS: usize = 16_384;
 const HELD_BYTES: usize = 64 << 20;
 /// A position that moves without rows is made durable this often.
 const QUIET_POSITION: Duration = Duration::from_secs(1);
+/// What is waited for is told at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the task is over.
 pub enum Ended {
@@ -53,6 +55,15 @@ impl<E: Into<Ended>> From<E> for Broken {
     }
 }
 
+/// What was said last of what is waited for.
+#[derive(Default)]
+struct Told {
+    waits_for: Option<String>,
+    at: Option<Instant>,
+    /// It may be something else by now.
+    stale: bool,
+}
+
 pub struct Runner {
     feed: Changefeed,
     link: Link,
@@ -65,6 +76,7 @@ pub struct Runner {
     sent_at: Option<Instant>,
     /// The position may have moved since.
     unsent: bool,
+    told: Told,
     back_off: BackOff,
 }
 
@@ -81,6 +93,7 @@ impl Runner {
             standing,
             sent_at: None,
             unsent: false,
+            told: Told::default(),
             back_off: BackOff::default(),
         }
     }
@@ -130,11 +143,15 @@ impl Runner {
             (self.copied, self.standing.state) = (generations, Some(tso + 1));
         }
         let mut collector = self.collector(&partitions);
+        self.told = Told::default();
         self.send(Event::Running).await?;
         // New tables are there, empty, before anything was read; and where it was begun is durable.
         self.hand_on(&partitions, &mut *collector).await?;
         let mut paused = vec![false; partitions.len()];
         loop {
+            if let Some(event) = self.waits_for(&partitions, &*collector) {
+                self.send(event).await?;
+            }
             let wake = self.wake();
             let entries = tokio::select! {
                 command = self.link.commands.recv() => {
@@ -261,7 +278,27 @@ impl Runner {
 
     /// When something is to be said though no message comes.
     fn wake(&self) -> Option<Instant> {
-        self.sent_at.filter(|_| self.unsent).map(|at| at + QUIET_POSITION)
+        let unsent = self.sent_at.filter(|_| self.unsent).map(|at| at + QUIET_POSITION);
+        let stale = self.told.at.filter(|_| self.told.stale).map(|at| at + TELL_EVERY);
+        unsent.into_iter().chain(stale).min()
+    }
+
+    /// What is waited for, where it is another than was said last.
+    fn waits_for(&mut self, partitions: &[Partition], collector: &dyn Collect) -> Option<Event> {
+        self.told.stale = self.told.at.is_some_and(|at| at.elapsed() < TELL_EVERY);
+        if self.told.stale {
+            return None;
+        }
+        let place = |partition: usize| {
+            let Partition { topic, number, .. } = &partitions[partition];
+            format!("topic {topic}, partition {number}")
+        };
+        let waits_for = collector.waits_for(&place);
+        if waits_for == self.told.waits_for {
+            return None;
+        }
+        self.told = Told { waits_for: waits_for.clone(), at: Some(Instant::now()), stale: false };
+        Some(Event::WaitsFor(waits_for))
     }
 
     fn stand(&mut self, partitions: &[Partition], collector: &dyn Collect) {

@@ -18,6 +18,7 @@ mod held;
 mod memory;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -90,24 +91,6 @@ impl Marked {
             given: state.and_then(|state| state.try_into().ok()).unwrap_or(0),
             bytes: 0,
         }
-    }
-
-    /// What is held and waits for something that was not read, for a person.
-    pub fn waiting(&self) -> Option<String> {
-        if let Some(end) = self.ended.front() {
-            let open = self.open.get(&end.id);
-            let missing = |(table, count): &(usize, u64)| {
-                let have = open.and_then(|open| open.counts.get(table)).copied().unwrap_or(0);
-                let name = self.names.iter().find(|(_, place)| *place == table).map_or("", |(name, _)| name);
-                (have < *count).then(|| format!("{have} of {count} events of {name}"))
-            };
-            let missing: Vec<String> = end.counts.iter().filter_map(missing).collect();
-            return (!missing.is_empty()).then(|| format!("transaction {} has {}", end.id, missing.join(", ")));
-        }
-        (!self.open.is_empty()).then(|| match self.marks {
-            Some(_) => "transactions have not ended".into(),
-            None => "no message of the transaction topic was read: it must be among the source's topics".into(),
-        })
     }
 
     fn row(&mut self, partition: usize, offset: i64, change: RowChange) {
@@ -370,6 +353,10 @@ impl Collect for Marked {
 
     fn state(&self) -> Option<u64> {
         u64::try_from(self.given).ok().filter(|given| *given > 0)
+    }
+
+    fn waits_for(&self, _: &dyn Fn(usize) -> String) -> Option<String> {
+        self.waiting()
     }
 
     fn bytes(&self) -> usize {

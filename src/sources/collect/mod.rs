@@ -39,6 +39,9 @@ pub trait Collect: Send {
     /// What must be known besides, to go on from `resume`: of TiCDC the watermark that was applied.
     fn state(&self) -> Option<u64>;
 
+    /// What must be said before more can be given, for a person; `place` names a partition.
+    fn waits_for(&self, place: &dyn Fn(usize) -> String) -> Option<String>;
+
     /// Bytes of what is held, about.
     fn bytes(&self) -> usize;
 

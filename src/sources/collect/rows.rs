@@ -106,6 +106,10 @@ impl Collect for Rows {
         None
     }
 
+    fn waits_for(&self, _: &dyn Fn(usize) -> String) -> Option<String> {
+        None
+    }
+
     fn bytes(&self) -> usize {
         self.bytes
     }

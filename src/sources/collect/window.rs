@@ -21,12 +21,13 @@ pub mod spill;
 
 use std::collections::BTreeMap;
 
+use crate::row::temporal;
 use crate::sources::Stop;
 use crate::sources::collect::window::held::Held;
 use crate::sources::collect::window::progress::Progress;
 use crate::sources::collect::window::spill::Spill;
 use crate::sources::collect::{Collect, Complete};
-use crate::sources::formats::{RowChange, Said, SchemaChange};
+use crate::sources::formats::{RowChange, Said, SchemaChange, tso_ms};
 use crate::sources::log::Partition;
 
 /// Above it partitions that are ahead of others need not be read on.
@@ -244,6 +245,19 @@ impl Collect for Window {
     /// Every commit below has been given.
     fn state(&self) -> Option<u64> {
         (self.given > 0).then_some(self.given)
+    }
+
+    /// The partition that holds the others back, also while nothing is held: it tells how far the feed is behind.
+    fn waits_for(&self, place: &dyn Fn(usize) -> String) -> Option<String> {
+        let (partition, watermark) = self.slowest()?;
+        let place = place(partition);
+        Some(match watermark {
+            Some(tso) => {
+                let at = temporal::format_datetime(tso_ms(tso) as i64 * 1_000, 3);
+                format!("the next watermark of {place}; its last one is of {at} UTC")
+            }
+            None => format!("the first watermark of {place}"),
+        })
     }
 
     fn bytes(&self) -> usize {

@@ -132,7 +132,7 @@ impl BadMessage {
 const TSO_LOGICAL_BITS: u32 = 18;
 
 /// When a commit timestamp was given, in milliseconds since the epoch.
-fn tso_ms(tso: u64) -> u64 {
+pub fn tso_ms(tso: u64) -> u64 {
     tso >> TSO_LOGICAL_BITS
 }
 

@@ -75,8 +75,12 @@ fn a_commit_waits_until_every_partition_is_past_it() {
     take(&mut window, &mut at, &[(0, Said::Watermark(30)), (1, Said::Watermark(30))]);
     assert_eq!(window.next(), None, "partition 2 has said nothing");
     assert_eq!(window.slowest(), Some((2, None)));
+    let waits_for = |window: &Window| window.waits_for(&|partition| format!("p{partition}"));
+    assert_eq!(waits_for(&window).as_deref(), Some("the first watermark of p2"));
     take(&mut window, &mut at, &[(2, Said::Watermark(20))]);
     assert_eq!(given(&mut window), ["+1=a"]);
+    let said = "the next watermark of p2; its last one is of 1970-01-01 00:00:00.000 UTC";
+    assert_eq!(waits_for(&window).as_deref(), Some(said));
     assert_eq!((window.state(), window.resume()), (Some(20), vec![0, 1, 0]));
     // Equal to the watermark: a row of 20 may still come.
     take(&mut window, &mut at, &[(2, put(20, 3, "d")), (2, Said::Watermark(21))]);
