@@ -95,6 +95,21 @@ async fn wait_until_live(session: &mut Session, count: usize) {
     }
 }
 
+/// Each transaction of the shop makes one order: once a position is reached, its orders are read.
+async fn orders_are_waited_for(session: &mut Session) {
+    let number = |rows: Rows, column: usize| -> u64 {
+        let row = rows.into_keys().next().expect("a row");
+        row[column].as_ref().expect("a number").parse().expect("a number")
+    };
+    let shown = number(run(session, "SHOW SOURCES").await, 3);
+    for ahead in [0, 20, 50] {
+        let wanted = shown + ahead;
+        let reached = number(run(session, &format!("SELECT tidemill_wait('shop', '{wanted}')")).await, 0);
+        let orders = number(run(session, "SELECT COUNT(*) FROM shop.orders").await, 0);
+        assert!(wanted <= reached && reached <= orders, "{wanted} {reached} {orders}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_warehouse_is_what_its_queries_say() {
     let directory = tempfile::tempdir().unwrap();
@@ -103,6 +118,7 @@ async fn the_warehouse_is_what_its_queries_say() {
     let views = views();
     let mut session = engine.session();
     wait_until_live(&mut session, views.len()).await;
+    orders_are_waited_for(&mut session).await;
     for round in 0..3 {
         for (name, query) in &views {
             run(&mut session, "BEGIN").await;
