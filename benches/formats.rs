@@ -1,4 +1,4 @@
-//! Decoders of changelog formats, against a plain JSON reader on the same bytes and against reading them from Kafka.
+//! Decoders of changelog formats, against a plain JSON reader and against reading from Kafka.
 //!
 //! Printed, a line a feed and reader, are the median and the range of the rounds: rows and MB a second of the thread's
 //! processor time. A row has ten columns; `ignored` walks the JSON and keeps nothing, `value` builds a tree of it: no
