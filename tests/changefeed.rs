@@ -28,8 +28,14 @@ mod kafka;
 #[path = "support/kafka.rs"]
 mod kafka_broker;
 #[cfg(feature = "kafka")]
+#[path = "changefeed/mismatch.rs"]
+mod mismatch;
+#[cfg(feature = "kafka")]
 #[path = "support/mysql.rs"]
 mod mysql_server;
+#[cfg(feature = "kafka")]
+#[path = "changefeed/poison.rs"]
+mod poison;
 #[cfg(feature = "kafka")]
 #[path = "support/runner.rs"]
 mod runner;

@@ -36,6 +36,8 @@ fn shown_one(said: &Said, tables: &Tables) -> String {
             let table = tables.get(change.table);
             let mut line = match &change.op {
                 Op::Put(row) => format!("put {}", shown_row(row, table)),
+                Op::Insert(row) => format!("insert {}", shown_row(row, table)),
+                Op::Update(row) => format!("update {}", shown_row(row, table)),
                 Op::Delete(row) => format!("delete {}", shown_row(row, table)),
                 Op::Truncate => format!("truncate {}.{}", table.followed.database, table.followed.name),
             };

@@ -67,12 +67,18 @@ fn expected(encoder: &Encoder, table: &FollowedTable, before: Option<&Row>, afte
         true => row.iter().enumerate().map(|(i, v)| if key.contains(&i) { v.clone() } else { Datum::Null }).collect(),
     };
     match (before, after) {
-        (None, Some(after)) => vec![Op::Put(after.clone())],
+        // The open protocol's INSERT looks as an UPDATE without its old row.
+        (None, Some(after)) if encoder.format == Format::OpenProtocol => vec![Op::Put(after.clone())],
+        (None, Some(after)) => vec![Op::Insert(after.clone())],
         (Some(before), None) => vec![Op::Delete(deleted(before))],
         (Some(before), Some(after)) => {
             let moved = encoder.old_values && key.iter().any(|i| before[*i] != after[*i]);
-            let delete = moved.then(|| Op::Delete(before.clone()));
-            delete.into_iter().chain([Op::Put(after.clone())]).collect()
+            let put = match (moved, encoder.old_values) {
+                (true, _) => Op::Insert(after.clone()),
+                (false, true) => Op::Update(after.clone()),
+                (false, false) => Op::Put(after.clone()),
+            };
+            moved.then(|| Op::Delete(before.clone())).into_iter().chain([put]).collect()
         }
         (None, None) => Vec::new(),
     }
@@ -230,7 +236,7 @@ fn mutated_messages_are_refused_or_read_and_nothing_else() {
 #[track_caller]
 fn fits(said: &Said, schema: &Schema) {
     let Said::Row(change) = said else { return };
-    let (Op::Put(row) | Op::Delete(row)) = &change.op else { return };
+    let (Op::Put(row) | Op::Insert(row) | Op::Update(row) | Op::Delete(row)) = &change.op else { return };
     assert_eq!(row.len(), schema.columns.len());
     for (value, column) in row.iter().zip(&schema.columns) {
         let array = tidemill::row::datum::single(value, &column.sql_type).expect("a value of its type");

@@ -23,6 +23,33 @@ pub struct Feed {
     /// The tables are copied from that connection before the first message is read.
     #[serde(default)]
     pub snapshot: bool,
+    #[serde(default)]
+    pub on_bad_message: OnBadMessage,
+    #[serde(default)]
+    pub on_mismatch: OnMismatch,
+}
+
+/// The table of a source's messages that could not be read: `connection.source.quarantine`.
+pub const QUARANTINE: &str = "quarantine";
+
+/// What becomes of a message that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnBadMessage {
+    /// The source stops before it.
+    #[default]
+    Stop,
+    /// It is kept in [`QUARANTINE`], and the source goes on behind it.
+    Quarantine,
+}
+
+/// What becomes of a change of a row that is not as the feed says that it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnMismatch {
+    /// The row is what the feed says that it is now; it is counted.
+    #[default]
+    Heal,
+    /// The source stops before it.
+    Stop,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::row::ObjectId;
-use object::{Object, ObjectKind, Table, View};
+use feed::{OnBadMessage, QUARANTINE};
+use object::{Object, ObjectKind, Source, Table, View};
 
 /// Keys of the store's catalog to write or, with `None`, to delete: in one atomic write.
 pub type Changes = Vec<(String, Option<Vec<u8>>)>;
@@ -206,6 +207,13 @@ impl Catalog {
             Object::Table(table) if table.source == Some(source) => Some(table),
             _ => None,
         })
+    }
+
+    /// The table of the messages that a changefeed could not read, where it keeps them.
+    pub fn quarantine(&self, source: &Source) -> Option<&Table> {
+        let keeps = source.feed.as_ref().is_some_and(|feed| feed.on_bad_message == OnBadMessage::Quarantine);
+        let mut own = self.tables(source.id).filter(|_| keeps);
+        own.find(|table| table.name[1..] == [source.name.as_str(), QUARANTINE])
     }
 
     /// The objects that need this one directly, in the order of their ids.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::catalog::feed::{Feed, FeedCompression, FeedFormat, StartAt, Topics};
+use crate::catalog::feed::{Feed, FeedCompression, FeedFormat, OnBadMessage, OnMismatch, QUARANTINE, StartAt, Topics};
 #[cfg(feature = "kafka")]
 use crate::catalog::object::SaslMechanism;
 use crate::catalog::object::{Connection, ConnectionKind, Source};
@@ -12,7 +12,7 @@ use crate::engine::connect;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::plan::functions::cast::Zone;
 use crate::plan::statement::CreateSource;
-use crate::sources::changefeed::{Changefeed, Consistency};
+use crate::sources::changefeed::{Changefeed, Consistency, quarantine};
 use crate::sources::collect::window::Limits;
 use crate::sources::formats::canal::{Canal, Expects};
 use crate::sources::formats::debezium::{Debezium, Modes};
@@ -38,10 +38,18 @@ impl Core {
         let log = self.log(connection, feed)?;
         let upstream = feed.schemas.map(|id| self.connection(id)).transpose()?;
         let upstream = upstream.map(|upstream| self.mysql_options(&upstream)).transpose()?;
-        let (decode, consistency) = (decoder(feed), consistency(feed));
-        let (transactions, copies_first) = (feed.transactions.clone(), feed.snapshot);
-        let limits = Limits::default();
-        Ok(Changefeed { log, decode, consistency, begin, limits, transactions, upstream, copies_first })
+        Ok(Changefeed {
+            log,
+            decode: decoder(feed),
+            consistency: consistency(feed),
+            begin,
+            limits: Limits::default(),
+            transactions: feed.transactions.clone(),
+            upstream,
+            copies_first: feed.snapshot,
+            quarantine: self.lock_catalog().quarantine(source).map(|table| table.id),
+            stops_at_mismatch: feed.on_mismatch == OnMismatch::Stop,
+        })
     }
 
     fn log(&self, connection: &Connection, feed: &Feed) -> Result<Box<dyn Log>, EngineError> {
@@ -134,6 +142,22 @@ impl Core {
         }
         Ok(found)
     }
+}
+
+/// Where a changefeed keeps messages that it cannot read, beside the tables that it follows.
+pub fn quarantine_of(source: &Source, found: &[UpstreamTable]) -> Result<Option<UpstreamTable>, EngineError> {
+    if source.feed.as_ref().is_none_or(|feed| feed.on_bad_message == OnBadMessage::Stop) {
+        return Ok(None);
+    }
+    let (database, name) = (source.name.clone(), QUARANTINE.to_string());
+    if found.iter().any(|table| table.database == database && table.name == name) {
+        let message = format!("table {database}.{name} would be the upstream's and the one of messages that are kept");
+        let hint = "give the source a name that no database with such a table has";
+        return Err(EngineError::new(ErrorKind::DuplicateObject, message).hint(hint));
+    }
+    let schema = quarantine::schema();
+    let layout = schema.columns.iter().map(|column| column.name.clone()).collect();
+    Ok(Some(UpstreamTable { database, name, schema, layout, unsupported: vec![] }))
 }
 
 #[cfg(not(feature = "kafka"))]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{ConnectionKind, Object, ObjectKind, SecretFrom, Table, View};
+use crate::engine::changefeeds::quarantine_of;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::jobs::{Job, Phase};
 use crate::engine::upstream::collation_notice;
@@ -140,6 +141,7 @@ impl Core {
                 .hint(format!("SHOW TABLES FROM CONNECTION {} lists them", connection.name))
                 .at(create.connection.at));
         }
+        let quarantine = quarantine_of(&drafted, &found).map_err(|error| error.at(create.name.at))?;
         let source = self.add(|catalog, id| define::source(catalog, id, create).map(Object::Source))?;
         let mut notices = Vec::new();
         let count = found.len();
@@ -151,6 +153,10 @@ impl Core {
             None => format!("{count} tables can be used; each is copied when the first view needs it"),
             Some(_) => format!("{count} tables are followed from here on"),
         });
+        if let Some(table) = quarantine {
+            notices.push(format!("messages that cannot be read are kept in {}.{}", table.database, table.name));
+            self.add_followed(&connection.name, source, table)?;
+        }
         self.start_source(source)?;
         Ok(Created { notices, job: None })
     }

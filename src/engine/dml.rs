@@ -113,7 +113,7 @@ impl Core {
                 Ok(self.lower_write(&update_query(&table, update)?, text)?.parameters)
             }
             Statement::Delete { table, predicate } => {
-                let table = self.local_table(table)?;
+                let table = self.deletable(table)?;
                 Ok(self.lower_write(&select_query(&table, predicate.as_ref())?, text)?.parameters)
             }
             _ => Ok(vec![]),
@@ -133,6 +133,18 @@ impl Core {
                 Err(EngineError::new(ErrorKind::WrongObject, message).hint("write it upstream").at(name.at))
             }
         }
+    }
+
+    /// A local table, or one of messages that could not be read: nobody upstream deletes those.
+    fn deletable(&self, name: &Name) -> Result<Table, EngineError> {
+        if let Object::Table(table) = self.resolve_kind(name, ObjectKind::Table)?
+            && let Some(source) = table.source
+            && let Object::Source(source) = self.object(source)?
+            && self.lock_catalog().quarantine(&source).is_some_and(|quarantine| quarantine.id == table.id)
+        {
+            return Ok(table);
+        }
+        self.local_table(name)
     }
 
     async fn rows_of(
@@ -189,7 +201,7 @@ impl Core {
         text: &str,
         block: &Block,
     ) -> Result<(ObjectId, Delta, String), EngineError> {
-        let table = self.local_table(table)?;
+        let table = self.deletable(table)?;
         let (rows, _) = self.rows_of(&select_query(&table, predicate)?, text, block).await?;
         let tag = format!("DELETE {}", rows.num_rows());
         let diffs = vec![-1; rows.num_rows()];

@@ -66,10 +66,11 @@ impl Feeds {
         let requested = tables.iter().map(|table| table.id).collect();
         let link = Link { store: Arc::clone(&self.store), events: self.events.clone(), commands: receiver, id };
         let positions = source.positions();
+        // Held from before the task begins: what it says first is heard by a feed that is there.
+        let mut feeds = self.lock();
         let task = tokio::spawn(source.run(Start { position, tables }, link));
         let (state, loading) = (FeedState::Starting, BTreeMap::new());
-        let feed = Feed { commands, task, positions, requested, state, waits_for: None, loading };
-        self.lock().insert(id, feed);
+        feeds.insert(id, Feed { commands, task, positions, requested, state, waits_for: None, loading });
     }
 
     /// As the first thing that a source hears.

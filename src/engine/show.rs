@@ -27,8 +27,8 @@ pub fn columns_of(show: &Show) -> Vec<Column> {
     let names: &[&str] = match show {
         Show::Secrets => &["name", "from"],
         Show::Connections => &["name", "kind", "address"],
-        Show::Sources => &["name", "connection", "state", "position", "tables", "waits_for"],
-        Show::Tables { .. } => &["name", "source", "loaded", "rows", "columns", "healed"],
+        Show::Sources => &["name", "connection", "state", "position", "tables", "waits_for", "quarantined"],
+        Show::Tables { .. } => &["name", "source", "loaded", "rows", "columns", "healed", "mismatched"],
         Show::Views => &["name", "query"],
         Show::MaterializedViews => &["name", "state", "updates", "bytes", "complete_ts", "into", "target", "target_ts"],
         Show::Jobs => &["job", "object", "phase", "rows", "rows_expected", "rows_a_second", "seconds_left"],
@@ -77,11 +77,7 @@ impl Core {
             Show::MaterializedViews => self.show_materialized_views(),
             Show::Jobs => self.show_jobs(),
             Show::Create { kind, name } => {
-                let object = self.resolve(name)?;
-                if object.kind() != *kind {
-                    let message = format!("{} is a {}, not a {kind}", object.name(), object.kind());
-                    return Err(EngineError::new(ErrorKind::WrongObject, message).at(name.at));
-                }
+                let object = self.resolve_kind(name, *kind)?;
                 vec![vec![Some(print::create(&self.lock_catalog(), &object))]]
             }
             Show::Columns { name } => {
@@ -128,10 +124,12 @@ impl Core {
 
     fn show_sources(&self) -> Vec<Vec<Option<String>>> {
         let positions = self.progress.binding(self.progress.last()).positions;
+        let snapshot = self.store.snapshot();
         let catalog = self.lock_catalog();
         let sources = catalog.objects().filter_map(|object| match &**object {
             Object::Source(source) => {
-                let tables = catalog.tables(source.id);
+                let quarantine = catalog.quarantine(source).map(|table| table.id);
+                let tables = catalog.tables(source.id).filter(|table| Some(table.id) != quarantine);
                 Some(vec![
                     Some(source.name.clone()),
                     catalog.get(source.connection).map(|o| o.name()),
@@ -139,6 +137,7 @@ impl Core {
                     self.position_text(source.id, positions.get(&source.id)),
                     Some(tables.count().to_string()),
                     self.feeds.waits_for(source.id),
+                    quarantine.map(|table| snapshot.rows(table).to_string()),
                 ])
             }
             _ => None,
@@ -152,13 +151,15 @@ impl Core {
         let tables = catalog.objects().filter_map(|object| match &**object {
             Object::Table(table) => {
                 let loaded = self.store.is_loaded(table.id);
+                let found = self.store.healed(table.id);
                 Some(vec![
                     Some(table.name.join(".")),
                     table.source.and_then(|source| catalog.get(source)).map(|o| o.name()),
                     Some(if loaded { "yes" } else { "no" }.to_string()),
                     loaded.then(|| snapshot.rows(table.id).to_string()),
                     Some(table.schema.columns.len().to_string()),
-                    healed(self.store.healed(table.id)),
+                    healed(found),
+                    (found.mismatched > 0).then(|| found.mismatched.to_string()),
                 ])
             }
             _ => None,
@@ -260,7 +261,7 @@ impl Core {
 }
 
 /// What a feed said that its table did not bear out, since the server started.
-fn healed(Healed { unchanged, deletes_of_nothing }: Healed) -> Option<String> {
+fn healed(Healed { unchanged, deletes_of_nothing, .. }: Healed) -> Option<String> {
     let said = [(unchanged, "rows as they were"), (deletes_of_nothing, "deletes of nothing")];
     let said: Vec<String> = said.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     (!said.is_empty()).then(|| said.join(", "))

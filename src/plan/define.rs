@@ -4,7 +4,7 @@
 //! is checked here. The engine allocates the id, plans a view's query and adds the object.
 
 use crate::catalog::Catalog;
-use crate::catalog::feed::{Feed, FeedFormat};
+use crate::catalog::feed::{Feed, FeedFormat, OnBadMessage, OnMismatch, StartAt};
 use crate::catalog::object::{
     Connection, ConnectionKind, ConnectionOptions, Object, ObjectKind, SaslMechanism, Secret, SecretFrom, Source,
     SslMode, Table, View, ViewOptions, WideTable,
@@ -106,6 +106,16 @@ fn feed(catalog: &Catalog, create: &CreateSource, clauses: &FeedClauses) -> Resu
         let message = format!("'{}' has no topic of transactions", format.word());
         return wrong(message, "leave TRANSACTIONS TOPIC out".to_string(), at);
     }
+    if clauses.transactions.is_some() && clauses.on_bad_message == OnBadMessage::Quarantine {
+        let message = "a transaction that lacks a message is not whole".to_string();
+        let hint = "leave out ON BAD MESSAGE QUARANTINE, or TRANSACTIONS TOPIC: rows are then shown as they come";
+        return wrong(message, hint.to_string(), at);
+    }
+    if let (OnMismatch::Stop, Some(why)) = (clauses.on_mismatch, may_mismatch(format, clauses)) {
+        let message = format!("ON MISMATCH STOP would stop at what is no fault: {why}");
+        let hint = "leave it out, and look at `mismatched` in SHOW TABLES";
+        return wrong(message, hint.to_string(), at);
+    }
     if clauses.schemas.is_none() && create.tables.len() != create.declared.len() || create.tables.is_empty() {
         let message = "the columns of the followed tables are not known".to_string();
         let hint = "add SCHEMAS FROM CONNECTION name TABLES (database.table, …), or declare them: \
@@ -147,7 +157,20 @@ fn feed(catalog: &Catalog, create: &CreateSource, clauses: &FeedClauses) -> Resu
         compression: clauses.compression,
         schemas: schemas.map(|found| found.id),
         snapshot: clauses.snapshot,
+        on_bad_message: clauses.on_bad_message,
+        on_mismatch: clauses.on_mismatch,
     })
+}
+
+/// Why a row may not be as the feed says that it was, though nothing is wrong.
+fn may_mismatch(format: FeedFormat, clauses: &FeedClauses) -> Option<&'static str> {
+    if format == FeedFormat::DebeziumJson || clauses.by_row {
+        return Some("without watermarks changes that come again cannot be told from new ones");
+    }
+    if clauses.start != StartAt::Earliest && !clauses.snapshot {
+        return Some("rows from before the source's beginning are not there");
+    }
+    (clauses.on_bad_message == OnBadMessage::Quarantine).then_some("rows of messages in quarantine are not there")
 }
 
 /// What planning a view's query found.

@@ -5,7 +5,7 @@
 use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 
 use crate::catalog::Catalog;
-use crate::catalog::feed::{Feed, FeedCompression, StartAt, Topics};
+use crate::catalog::feed::{Feed, FeedCompression, OnBadMessage, OnMismatch, StartAt, Topics};
 use crate::catalog::object::{Connection, Object, Secret, SecretFrom, Source, Table, View};
 use crate::plan::parse::is_refused_in_columns;
 use crate::row::ObjectId;
@@ -136,6 +136,12 @@ fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
     }
     if feed.compression != FeedCompression::None {
         out += &format!("\n  COMPRESSION {}", literal(feed.compression.word()));
+    }
+    if feed.on_bad_message == OnBadMessage::Quarantine {
+        out += "\n  ON BAD MESSAGE QUARANTINE";
+    }
+    if feed.on_mismatch == OnMismatch::Stop {
+        out += "\n  ON MISMATCH STOP";
     }
     if let Some(schemas) = feed.schemas {
         let what = if feed.snapshot { "SNAPSHOT" } else { "SCHEMAS" };

@@ -2,7 +2,7 @@
 
 use sqlparser::ast;
 
-pub use crate::catalog::feed::{FeedCompression, FeedFormat, StartAt, Topics};
+pub use crate::catalog::feed::{FeedCompression, FeedFormat, OnBadMessage, OnMismatch, StartAt, Topics};
 pub use crate::catalog::object::{ConnectionKind, ObjectKind, SecretFrom};
 use crate::row::schema::Schema;
 
@@ -137,6 +137,8 @@ pub struct FeedClauses {
     pub schemas: Option<Name>,
     /// Its tables are copied first.
     pub snapshot: bool,
+    pub on_bad_message: OnBadMessage,
+    pub on_mismatch: OnMismatch,
 }
 
 #[derive(Clone, Debug)]

@@ -52,7 +52,7 @@ pub use log::Log;
 pub use scan::Snapshot;
 pub use scratch::Scratch;
 pub use stage::{Changes, Stage};
-pub use upsert::{Healed, Upsert};
+pub use upsert::{Disputed, Healed, Upsert, Write};
 
 /// Changes of a transaction, or of a tick, above this are staged in segments.
 pub const SPILL_BYTES: usize = 16 << 20;

@@ -23,11 +23,33 @@ const SCAN_BYTES: usize = 1 << 20;
 /// One table's part of a transaction, to be applied in order. The table has a key.
 #[derive(Clone, Debug)]
 pub enum Upsert {
-    /// All columns of the table; where `puts` is false, the row with this key is gone and the other columns mean
-    /// nothing (they may be NULL in any column).
-    Rows { columns: Vec<ArrayRef>, puts: Vec<bool> },
+    /// All columns of the table; of a row that is deleted those outside the key mean nothing (they may be NULL in any
+    /// column).
+    Rows { columns: Vec<ArrayRef>, writes: Vec<Write> },
     /// The table has no rows any more.
     Truncate,
+}
+
+/// What is said of one row, and with it of what was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// It is this now, whatever was there.
+    Put,
+    /// It is this now, and there was none with its key.
+    Insert,
+    /// It is this now, and there was one with its key.
+    Update,
+    /// There was one with its key, and it is gone.
+    Delete,
+}
+
+/// The first row of some upserts that the table does not bear out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disputed {
+    /// Its upsert's place among them.
+    pub upsert: usize,
+    /// Its place in the upsert.
+    pub row: usize,
 }
 
 /// What upserts said that the table did not bear out, since the server started.
@@ -37,20 +59,37 @@ pub struct Healed {
     pub deletes_of_nothing: u64,
     /// Rows that are what they were.
     pub unchanged: u64,
+    /// Inserts over another row, and updates of none.
+    pub mismatched: u64,
+}
+
+impl Write {
+    pub fn is_put(self) -> bool {
+        self != Write::Delete
+    }
+
+    /// Whether the row that is there is as it is said to be. One that was inserted already is: it comes again.
+    fn agrees(self, before: Option<&[u8]>, row: &[u8]) -> bool {
+        match (self, before) {
+            (Write::Put, _) | (Write::Update | Write::Delete, Some(_)) | (Write::Insert, None) => true,
+            (Write::Insert, Some(before)) => before == row,
+            (Write::Update | Write::Delete, None) => false,
+        }
+    }
 }
 
 impl Upsert {
     pub fn rows(&self) -> u64 {
         match self {
-            Upsert::Rows { puts, .. } => puts.len() as u64,
+            Upsert::Rows { writes, .. } => writes.len() as u64,
             Upsert::Truncate => 0,
         }
     }
 
     pub fn bytes(&self) -> usize {
         match self {
-            Upsert::Rows { columns, puts } => {
-                columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>() + puts.len()
+            Upsert::Rows { columns, writes } => {
+                columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>() + writes.len()
             }
             Upsert::Truncate => 0,
         }
@@ -89,8 +128,23 @@ impl Store {
             let sum = healed.entry(table).or_default();
             sum.deletes_of_nothing += rows.healed.deletes_of_nothing;
             sum.unchanged += rows.healed.unchanged;
+            sum.mismatched += rows.healed.mismatched;
         }
         Ok(())
+    }
+
+    /// The first row that the tables, as of the last tick, do not bear out: what [`Store::resolve`] would count as
+    /// healed or mismatched, but for rows that are what they were. Nothing is changed or counted.
+    pub fn disputed(&self, upserts: &[(ObjectId, Upsert)]) -> Result<Option<Disputed>, StoreError> {
+        let mut tables = BTreeMap::new();
+        for (upsert, (table, said)) in upserts.iter().enumerate() {
+            let rows = tables.entry(*table).or_insert_with(|| Rows::open(self, *table, &[]));
+            let Some(rows) = rows else { continue };
+            if let Some(row) = rows.disputed(self, said)? {
+                return Ok(Some(Disputed { upsert, row }));
+            }
+        }
+        Ok(None)
     }
 
     pub fn healed(&self, table: ObjectId) -> Healed {
@@ -129,7 +183,7 @@ impl Rows {
 
     fn apply(&mut self, store: &Store, upsert: Upsert, stage: &mut Stage) -> Result<(), StoreError> {
         match upsert {
-            Upsert::Rows { columns, puts } => self.rows(store, &columns, &puts, stage),
+            Upsert::Rows { columns, writes } => self.rows(store, &columns, &writes, stage),
             Upsert::Truncate => self.truncate(store, stage),
         }
     }
@@ -138,15 +192,13 @@ impl Rows {
         &mut self,
         store: &Store,
         columns: &[ArrayRef],
-        puts: &[bool],
+        writes: &[Write],
         stage: &mut Stage,
     ) -> Result<(), StoreError> {
-        let bad = |reason| StoreError::Row { table: self.table, reason };
-        let mut said = Entries::default();
-        self.layout.encode_upserts(columns, puts, &mut said).map_err(bad)?;
+        let said = self.encode(columns, writes)?;
         let mut changed = Entries::default();
-        for (i, put) in puts.iter().enumerate() {
-            let (key, row) = (said.key(i), said.row(i));
+        for (i, write) in writes.iter().enumerate() {
+            let (key, row, put) = (said.key(i), said.row(i), write.is_put());
             let before = self.get(store, key)?;
             match (&before, put) {
                 (Some(before), true) if **before == *row => {
@@ -157,12 +209,12 @@ impl Rows {
                     self.healed.deletes_of_nothing += 1;
                     continue;
                 }
-                _ => {}
+                _ => self.healed.mismatched += !write.agrees(before.as_deref(), row) as u64,
             }
             if let Some(before) = &before {
                 changed.push(-1, key, before);
             }
-            if *put {
+            if put {
                 changed.push(1, key, row);
             }
             self.over.insert(key.to_vec(), put.then(|| Slice::from(row)));
@@ -171,6 +223,32 @@ impl Rows {
             }
         }
         self.hand_on(&mut changed, stage)
+    }
+
+    fn encode(&self, columns: &[ArrayRef], writes: &[Write]) -> Result<Entries, StoreError> {
+        let puts: Vec<bool> = writes.iter().map(|write| write.is_put()).collect();
+        let mut said = Entries::default();
+        let encoded = self.layout.encode_upserts(columns, &puts, &mut said);
+        encoded.map_err(|reason| StoreError::Row { table: self.table, reason })?;
+        Ok(said)
+    }
+
+    /// Which row of an upsert is not borne out; if none is, the upsert is done, without its differences.
+    fn disputed(&mut self, store: &Store, upsert: &Upsert) -> Result<Option<usize>, StoreError> {
+        let Upsert::Rows { columns, writes } = upsert else {
+            self.stored = None;
+            self.over.clear();
+            return Ok(None);
+        };
+        let said = self.encode(columns, writes)?;
+        for (i, write) in writes.iter().enumerate() {
+            let (key, row) = (said.key(i), said.row(i));
+            if !write.agrees(self.get(store, key)?.as_deref(), row) {
+                return Ok(Some(i));
+            }
+            self.over.insert(key.to_vec(), write.is_put().then(|| Slice::from(row)));
+        }
+        Ok(None)
     }
 
     fn hand_on(&self, changed: &mut Entries, stage: &mut Stage) -> Result<(), StoreError> {

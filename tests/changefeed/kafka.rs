@@ -20,8 +20,8 @@ pub const PARTITIONS: usize = 4;
 pub struct Feed {
     producer: ToKafka,
     topic: String,
-    encoder: Encoder,
-    sent: Vec<Vec<Encoded>>,
+    pub encoder: Encoder,
+    pub sent: Vec<Vec<Encoded>>,
 }
 
 impl Feed {
@@ -34,7 +34,7 @@ impl Feed {
         self.sent[partition].push(message);
     }
 
-    fn produce(&self, partition: usize, (key, value): &Encoded) {
+    pub fn produce(&self, partition: usize, (key, value): &Encoded) {
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic).partition(partition as i32).payload(value);
         if let Some(key) = key {
             record = record.key(key);

@@ -73,7 +73,7 @@ async fn a_snapshot_of_tidb_is_where_its_changefeed_goes_on() {
             "CREATE CONNECTION cdc TO KAFKA (BROKERS '{kafka}');
              CREATE CONNECTION up TO TIDB (HOST '127.0.0.1', PORT {port}, USER 'reader');
              CREATE SOURCE bank FROM CONNECTION cdc (TOPIC 'flow') FORMAT 'canal-json'
-               SNAPSHOT FROM CONNECTION up TABLES (bank.accounts, bank.transfers)"
+               SNAPSHOT FROM CONNECTION up ON MISMATCH STOP TABLES (bank.accounts, bank.transfers)"
         ),
     )
     .await;

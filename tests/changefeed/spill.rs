@@ -42,6 +42,8 @@ async fn read(root: &Path, store: &Arc<Store>, limits: Limits, rows: u64) -> Res
         transactions: None,
         upstream: None,
         copies_first: false,
+        quarantine: None,
+        stops_at_mismatch: false,
     };
     let (commands, receiver) = mpsc::channel(1);
     let (sender, mut events) = mpsc::channel(4);

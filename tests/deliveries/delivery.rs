@@ -107,7 +107,9 @@ fn dispatched(random: &mut Random, history: &History, wildness: &Wildness) -> Ve
 fn place(dispatch: Dispatch, row: &RowChange, commit: u64, seed: u64) -> usize {
     let table = mix(seed ^ row.table as u64);
     let by = match (dispatch, &row.op) {
-        (Dispatch::IndexValue, Op::Put(values) | Op::Delete(values)) => mix(table ^ key(values) as u64),
+        (Dispatch::IndexValue, Op::Put(values) | Op::Insert(values) | Op::Update(values) | Op::Delete(values)) => {
+            mix(table ^ key(values) as u64)
+        }
         (Dispatch::Ts, _) => commit,
         _ => table,
     };

@@ -89,7 +89,7 @@ impl State {
 
     pub fn apply(&mut self, change: &RowChange) {
         match &change.op {
-            Op::Put(row) => {
+            Op::Put(row) | Op::Insert(row) | Op::Update(row) => {
                 let Datum::Int(value) = row[1] else { panic!("a value of {row:?}") };
                 *self.at(change.table, key(row)) = Some(value);
             }

@@ -7,7 +7,7 @@ use crate::plan::parse::create::IF_NOT_EXISTS;
 use crate::plan::parse::cursor::{Cursor, error};
 use crate::plan::parse::ticdc;
 use crate::plan::statement::{
-    CreateSource, FeedClauses, FeedCompression, FeedFormat, Name, StartAt, Statement, Topics,
+    CreateSource, FeedClauses, FeedCompression, FeedFormat, Name, OnBadMessage, OnMismatch, StartAt, Statement, Topics,
 };
 use crate::plan::{PlanError, PlanErrorKind};
 
@@ -45,6 +45,8 @@ const FEED_CLAUSES: &[&str] = &[
     "CONSISTENCY",
     "TIME ZONE",
     "COMPRESSION",
+    "ON BAD MESSAGE",
+    "ON MISMATCH",
     "SCHEMAS FROM CONNECTION",
     "SNAPSHOT FROM CONNECTION",
     "TABLES",
@@ -74,6 +76,18 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
             }
             ("FORMAT", Some(feed)) => feed.format = Some(format(cursor)?),
             ("CONSISTENCY", Some(feed)) => feed.by_row = by_row(cursor)?,
+            ("ON BAD MESSAGE", Some(feed)) => {
+                feed.on_bad_message = match cursor.expect_one_of(&["STOP", "QUARANTINE"])? {
+                    "STOP" => OnBadMessage::Stop,
+                    _ => OnBadMessage::Quarantine,
+                };
+            }
+            ("ON MISMATCH", Some(feed)) => {
+                feed.on_mismatch = match cursor.expect_one_of(&["HEAL", "STOP"])? {
+                    "HEAL" => OnMismatch::Heal,
+                    _ => OnMismatch::Stop,
+                };
+            }
             ("COMPRESSION", Some(feed)) => {
                 let words = FeedCompression::ALL.map(FeedCompression::word);
                 let word = one_of_texts(cursor, "compression", &words)?;
@@ -91,7 +105,7 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
         }
     }
     if create.feed.is_none() {
-        for later in ["FORMAT", "SNAPSHOT", "CONSISTENCY"] {
+        for later in ["FORMAT", "SNAPSHOT", "CONSISTENCY", "ON"] {
             if cursor.next_is(later) {
                 let hint = "name what is read: FROM CONNECTION kafka (TOPIC 'name') FORMAT 'canal-json' …";
                 return Err(cursor.refuse(format!("{later} belongs to a changefeed, and no topic is named"), hint));

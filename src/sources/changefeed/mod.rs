@@ -9,12 +9,20 @@
 //! - tables are followed from the beginning of the log: all of them before the first message is read, since what has
 //!   passed does not come again; where they are copied first, the log is opened before that, and the messages of
 //!   commits that the copy has are passed over;
-//! - a message that cannot be read stops the source at its place; nothing behind it is taken;
+//! - a message that cannot be read stops the source at its place, and nothing behind it is taken; or, where the source
+//!   says so and nothing but the message itself is lost (`BadMessage::can_be_left_out`), it becomes a row of the
+//!   source's quarantine in the transaction whose position is the first one past it, once, whatever is read again;
+//! - a mismatch (an insert over another row, an update or a delete of none) is healed and counted; it stops the source
+//!   only where it cannot be a repetition: by watermarks, whose collector drops what it gave before, with everything
+//!   from the beginning on or a snapshot in the store. Then each transaction is compared with the store after all
+//!   earlier ones are in it, and none of a transaction with a mismatch is sent;
 //! - a statement that leaves every followed column as it was is passed over, TRUNCATE empties its table, any other on
 //!   a followed table stops the source.
 
 mod copy;
+mod dispute;
 mod positions;
+pub mod quarantine;
 mod run;
 pub mod spill;
 mod upserts;
@@ -23,6 +31,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::row::ObjectId;
 use crate::sources::collect::window::Limits;
 use crate::sources::formats::Decode;
 use crate::sources::log::{Begin, Log};
@@ -54,6 +63,11 @@ pub struct Changefeed {
     pub upstream: Option<Options>,
     /// Its tables are copied first; else the log has everything from the tables' beginning on.
     pub copies_first: bool,
+    /// The table of messages that cannot be read; `None`: the source stops at them.
+    pub quarantine: Option<ObjectId>,
+    /// A row that is not as the feed says that it was stops the source: only where the feed's repetitions are known as
+    /// such, and everything before it is in the store.
+    pub stops_at_mismatch: bool,
 }
 
 #[async_trait]

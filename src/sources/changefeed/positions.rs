@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::quarantine::Kept;
 use super::{Changefeed, Consistency};
 use crate::row::Position;
 use crate::sources::log::{Ends, Offsets};
@@ -19,6 +20,9 @@ pub struct Standing {
     /// The collector's. Of watermarks: every commit below it was sent. Of transactions: every one that ended before
     /// this offset of their topic was, and the topic's own offset is one further back, from which it is read again.
     pub state: Option<u64>,
+    /// Of messages that could not be read.
+    #[serde(default, skip_serializing_if = "Kept::is_empty")]
+    pub kept: Kept,
 }
 
 impl Standing {
@@ -168,7 +172,7 @@ mod tests {
     use crate::sources::log::Fault;
 
     fn standing(text: &str, state: Option<u64>) -> Position {
-        Standing { offsets: read(text).unwrap(), state }.position()
+        Standing { offsets: read(text).unwrap(), state, kept: Kept::default() }.position()
     }
 
     #[tokio::test]

@@ -6,16 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::positions::Standing;
+use super::quarantine::Quarantine;
 use super::spill::{self, StoreSpill};
 use super::upserts::Upserts;
 use super::{Changefeed, Consistency};
-use crate::row::ObjectId;
+use crate::row::{ObjectId, Position};
 use crate::sources::back_off::BackOff;
 use crate::sources::collect::marked::Marked;
 use crate::sources::collect::rows::Rows;
 use crate::sources::collect::window::Window;
 use crate::sources::collect::{Collect, Complete};
-use crate::sources::formats::{Message, Said, SchemaChange, Tables};
+use crate::sources::formats::{BadMessage, Message, Said, SchemaChange, Tables};
 use crate::sources::log::{Entry, Fault, Partition};
 use crate::sources::mysql::ddl::{self, Query, What};
 use crate::sources::{Command, Event, FollowedTable, Link, Start, Stop, Transaction};
@@ -66,13 +67,16 @@ struct Told {
 
 pub struct Runner {
     feed: Changefeed,
-    link: Link,
-    tables: Tables,
+    pub(super) link: Link,
+    pub(super) tables: Tables,
     /// Followed, and to be installed with the first transaction.
     new: Vec<FollowedTable>,
     /// Their rows, where they were copied.
     copied: Vec<(ObjectId, u64)>,
+    quarantine: Option<Quarantine>,
     standing: Standing,
+    /// Of the last transaction, since the task began.
+    pub(super) sent: Option<Position>,
     sent_at: Option<Instant>,
     /// The position may have moved since.
     unsent: bool,
@@ -83,14 +87,18 @@ pub struct Runner {
 impl Runner {
     pub fn new(feed: Changefeed, start: Start, link: Link) -> Runner {
         let standing = start.position.as_ref().map_or_else(Standing::default, Standing::of);
-        let tables = Tables::new(start.tables);
+        let (quarantine, tables) = start.tables.into_iter().partition(|table| Some(table.id) == feed.quarantine);
+        let quarantine = Vec::into_iter(quarantine).next().map(|table| Quarantine::new(table, false));
+        let tables = Tables::new(Vec::into_iter(tables));
         Runner {
             feed,
             link,
             tables,
             new: Vec::new(),
             copied: Vec::new(),
+            quarantine,
             standing,
+            sent: None,
             sent_at: None,
             unsent: false,
             told: Told::default(),
@@ -197,7 +205,9 @@ impl Runner {
             None => Err(Ended::Closed),
             Some(Command::Follow(tables)) => {
                 for table in tables {
-                    if self.tables.find(&table.database, &table.name).is_none() {
+                    if Some(table.id) == self.feed.quarantine {
+                        self.quarantine.get_or_insert_with(|| Quarantine::new(table, true));
+                    } else if self.tables.find(&table.database, &table.name).is_none() {
                         self.tables.add(table.clone());
                         self.new.push(table);
                     }
@@ -215,15 +225,19 @@ impl Runner {
             Message { key: entry.key.as_deref(), value: entry.value.as_deref(), topic: partition.topic.as_str() };
         let mut said: Vec<Said> = Vec::new();
         let place = || format!("topic {}, partition {}, offset {}", partition.topic, partition.number, entry.offset);
-        self.feed.decode.decode(message, &self.tables, &mut said).map_err(|bad| Stop {
-            code: bad.code,
-            message: format!("{}: {}", place(), bad.reason),
-            position: None,
-            remedy: bad.remedy,
-        })?;
-        collector
-            .take(entry.partition, entry.offset, said)
-            .map_err(|stop| Stop { message: format!("{}: {}", place(), stop.message), ..stop })
+        let placed = |stop: Stop| Stop { message: format!("{}: {}", place(), stop.message), ..stop };
+        if let Err(bad) = self.feed.decode.decode(message, &self.tables, &mut said) {
+            let Some(quarantine) = self.quarantine.as_mut().filter(|_| bad.can_be_left_out()) else {
+                let BadMessage { code, reason, remedy } = bad;
+                return Err(placed(Stop { code, message: reason, position: None, remedy }));
+            };
+            said.clear();
+            let kept = &mut self.standing.kept;
+            if quarantine.keep(&self.link.store, kept, partition, &entry, &bad).map_err(placed)? {
+                tracing::warn!(source = %self.link.id, code = bad.code, "kept in quarantine: {}: {bad}", place());
+            }
+        }
+        collector.take(entry.partition, entry.offset, said).map_err(placed)
     }
 
     /// Sends what is whole, with the position after it.
@@ -235,6 +249,7 @@ impl Runner {
             let mut committed_ms = None;
             let mut stopped = Ok(());
             self.stand(partitions, collector);
+            let before = self.standing.clone();
             while upserts.rows() < TRANSACTION_ROWS
                 && let Some(complete) = collector.next()
             {
@@ -258,17 +273,28 @@ impl Runner {
             }
             let full = upserts.rows() >= TRANSACTION_ROWS;
             let quiet = self.sent_at.is_some_and(|at| at.elapsed() < QUIET_POSITION);
-            if upserts.is_empty() && self.new.is_empty() && quiet {
+            let nothing_bad = self.quarantine.as_ref().is_none_or(|quarantine| quarantine.is_empty());
+            if upserts.is_empty() && nothing_bad && self.new.is_empty() && quiet {
                 self.unsent = true;
                 return stopped.map_err(|stop| Broken::Fault(spill::fault(stop)));
             }
-            let changes = upserts.finish(&self.tables).map_err(|reason| Stop {
+            let said = upserts;
+            let mut upserts = said.finish(&self.tables).map_err(|reason| Stop {
                 code: "VALUE_UNREADABLE",
                 message: reason,
                 position: None,
                 remedy: "create the source with a wider type, or without the column".to_string(),
             })?;
-            self.transaction(committed_ms, changes).await?;
+            if self.feed.stops_at_mismatch {
+                // Nothing of it was sent: whatever comes next reads it again.
+                self.compare(&said, &upserts).await.inspect_err(|_| self.standing = before)?;
+            }
+            // Not while the channel is waited for.
+            drop(said);
+            if let Some(quarantine) = &mut self.quarantine {
+                upserts.extend(quarantine.take().map(|upsert| (quarantine.table.id, upsert)));
+            }
+            self.transaction(committed_ms, Changes::upserts(upserts)).await?;
             stopped.map_err(|stop| Broken::Fault(spill::fault(stop)))?;
             if !full {
                 return Ok(());
@@ -346,13 +372,20 @@ impl Runner {
 
     async fn transaction(&mut self, committed_ms: Option<u64>, changes: Changes) -> Result<(), Broken> {
         let mut installs = std::mem::take(&mut self.copied);
-        for table in self.new.iter().filter(|_| !self.feed.copies_first) {
+        let declared = self.new.iter().filter(|_| !self.feed.copies_first);
+        let quarantine = self.quarantine.iter().filter(|quarantine| quarantine.is_new).map(|new| &new.table);
+        for table in declared.chain(quarantine) {
             let empty = self.link.store.load(table.id).and_then(|load| load.finish());
             installs.push((table.id, empty.map_err(store_failed)?));
         }
         self.new.clear();
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.is_new = false;
+        }
         (self.sent_at, self.unsent) = (Some(Instant::now()), false);
-        let transaction = Transaction { position: self.standing.position(), committed_ms, installs, changes };
+        let position = self.standing.position();
+        self.sent = Some(position.clone());
+        let transaction = Transaction { position, committed_ms, installs, changes };
         Ok(self.send(Event::Transaction(transaction)).await?)
     }
 
@@ -383,6 +416,6 @@ impl Runner {
 }
 
 /// A store that refuses rows for its own reasons (disk) may take them later.
-fn store_failed(error: StoreError) -> Broken {
+pub fn store_failed(error: StoreError) -> Broken {
     Broken::Fault(Fault::Lost { action: "keep rows in the store", reason: error.to_string() })
 }

@@ -93,6 +93,8 @@ fn write(row: &RowChange, to: &mut Vec<u8>) {
         Op::Put(values) => (0, values),
         Op::Delete(values) => (1, values),
         Op::Truncate => (2, &[]),
+        Op::Insert(values) => (3, values),
+        Op::Update(values) => (4, values),
     };
     to.push(op);
     number(row.commit, to);
@@ -158,6 +160,8 @@ fn read(from: &mut &[u8]) -> Option<RowChange> {
         0 => Op::Put(values),
         1 => Op::Delete(values),
         2 => Op::Truncate,
+        3 => Op::Insert(values),
+        4 => Op::Update(values),
         _ => return None,
     };
     Some(RowChange { table, op, commit, transaction, committed_ms })
@@ -229,7 +233,9 @@ mod tests {
             Datum::Timestamp(-4),
         ];
         let plain = RowChange { transaction: None, commit: None, committed_ms: Some(7), ..change(Op::Truncate) };
-        let rows = [change(Op::Put(values.clone())), change(Op::Delete(values)), change(Op::Truncate), plain];
+        let [insert, update] = [Op::Insert(values.clone()), Op::Update(values.clone())].map(change);
+        let (put, delete) = (change(Op::Put(values.clone())), change(Op::Delete(values)));
+        let rows = [put, insert, update, delete, change(Op::Truncate), plain];
         let mut piece = Vec::new();
         rows.iter().for_each(|row| write(row, &mut piece));
         let mut from = &piece[..];

@@ -1,11 +1,12 @@
-//! Rows of whole transactions as the store takes them: columns, and which rows are put.
+//! Rows of whole transactions as the store takes them: columns, and what is said of each row.
 
 use std::collections::BTreeMap;
 
 use crate::row::ObjectId;
 use crate::row::datum::ColumnBuilder;
+use crate::sources::FollowedTable;
 use crate::sources::formats::{Op, Row, RowChange, Tables};
-use crate::store::{Changes, Upsert};
+use crate::store::{Disputed, Upsert, Write};
 
 /// Rows that are gathered for one transaction.
 #[derive(Default)]
@@ -16,7 +17,8 @@ pub struct Upserts {
 }
 
 enum Step {
-    Rows(Vec<(Row, bool)>),
+    /// The rows, and the commit of each.
+    Rows(Vec<(Row, Write)>, Vec<Option<u64>>),
     Truncate,
 }
 
@@ -24,14 +26,19 @@ impl Upserts {
     pub fn push(&mut self, change: RowChange) {
         self.rows += 1;
         let steps = self.tables.entry(change.table).or_default();
-        let (row, put) = match change.op {
-            Op::Put(row) => (row, true),
-            Op::Delete(row) => (row, false),
+        let said = match change.op {
+            Op::Put(row) => (row, Write::Put),
+            Op::Insert(row) => (row, Write::Insert),
+            Op::Update(row) => (row, Write::Update),
+            Op::Delete(row) => (row, Write::Delete),
             Op::Truncate => return steps.push(Step::Truncate),
         };
         match steps.last_mut() {
-            Some(Step::Rows(rows)) => rows.push((row, put)),
-            _ => steps.push(Step::Rows(vec![(row, put)])),
+            Some(Step::Rows(rows, commits)) => {
+                rows.push(said);
+                commits.push(change.commit);
+            }
+            _ => steps.push(Step::Rows(vec![said], vec![change.commit])),
         }
     }
 
@@ -49,23 +56,34 @@ impl Upserts {
     }
 
     /// `Err` names the table and column whose value its type cannot hold.
-    pub fn finish(self, tables: &Tables) -> Result<Changes, String> {
+    pub fn finish(&self, tables: &Tables) -> Result<Vec<(ObjectId, Upsert)>, String> {
         let mut upserts: Vec<(ObjectId, Upsert)> = Vec::new();
-        for (table, steps) in self.tables {
+        for (table, step) in self.steps() {
             let followed = &tables.get(table).followed;
-            for step in steps {
-                let upsert = match step {
-                    Step::Truncate => Upsert::Truncate,
-                    Step::Rows(rows) => columns(&rows, followed)?,
-                };
-                upserts.push((followed.id, upsert));
-            }
+            let upsert = match step {
+                Step::Truncate => Upsert::Truncate,
+                Step::Rows(rows, _) => columns(rows, followed)?,
+            };
+            upserts.push((followed.id, upsert));
         }
-        Ok(Changes::upserts(upserts))
+        Ok(upserts)
+    }
+
+    /// One row of what [`Upserts::finish`] made: its table, what was said of it, and its commit.
+    pub fn row(&self, at: Disputed) -> Option<(usize, &(Row, Write), Option<u64>)> {
+        match self.steps().nth(at.upsert)? {
+            (table, Step::Rows(rows, commits)) => Some((table, rows.get(at.row)?, *commits.get(at.row)?)),
+            (_, Step::Truncate) => None,
+        }
+    }
+
+    fn steps(&self) -> impl Iterator<Item = (usize, &Step)> {
+        self.tables.iter().flat_map(|(table, steps)| steps.iter().map(|step| (*table, step)))
     }
 }
 
-fn columns(rows: &[(Row, bool)], followed: &crate::sources::FollowedTable) -> Result<Upsert, String> {
+/// Rows and what is said of each; `Err` as in [`Upserts::finish`].
+pub fn columns(rows: &[(Row, Write)], followed: &FollowedTable) -> Result<Upsert, String> {
     let mut columns = Vec::with_capacity(followed.schema.columns.len());
     for (i, column) in followed.schema.columns.iter().enumerate() {
         let mut builder = ColumnBuilder::new(&column.sql_type, rows.len());
@@ -76,5 +94,5 @@ fn columns(rows: &[(Row, bool)], followed: &crate::sources::FollowedTable) -> Re
         }
         columns.push(builder.finish());
     }
-    Ok(Upsert::Rows { columns, puts: rows.iter().map(|(_, put)| *put).collect() })
+    Ok(Upsert::Rows { columns, writes: rows.iter().map(|(_, write)| *write).collect() })
 }

@@ -6,7 +6,7 @@ use crate::sources::formats::{Op, RowChange};
 /// For limits and throttling: values that lie outside their [`Datum`] are counted with it.
 pub fn bytes_of(change: &RowChange) -> usize {
     let row = match &change.op {
-        Op::Put(row) | Op::Delete(row) => row.as_slice(),
+        Op::Put(row) | Op::Insert(row) | Op::Update(row) | Op::Delete(row) => row.as_slice(),
         Op::Truncate => &[],
     };
     let outside = |datum: &Datum| match datum {

@@ -138,7 +138,7 @@ impl Canal {
         }
         if kind == "INSERT" {
             for i in 0..data.len() {
-                put(Op::Put(self.rows.complete(table, data.row(i))?));
+                put(Op::Insert(self.rows.complete(table, data.row(i))?));
             }
             return Ok(());
         }

@@ -164,7 +164,8 @@ impl Debezium {
             reader.row(side, Wanted::Whole)
         };
         match op {
-            "c" | "r" => Ok(vec![Op::Put(whole(event.after)?)]),
+            "c" => Ok(vec![Op::Insert(whole(event.after)?)]),
+            "r" => Ok(vec![Op::Put(whole(event.after)?)]),
             "u" => {
                 let after = whole(event.after)?;
                 // TiCDC may leave the row before out; where it is there, its key tells whether the row moved.
@@ -173,7 +174,7 @@ impl Debezium {
                 let old = reader.row(before, Wanted::KeyOnly)?;
                 match key.iter().any(|&c| old[c] != after[c]) {
                     true => Ok(table.update(reader.row(before, Wanted::Key)?, after).collect()),
-                    false => Ok(vec![Op::Put(after)]),
+                    false => Ok(vec![Op::Update(after)]),
                 }
             }
             _ => {

@@ -5,7 +5,8 @@
 //! - a change of a table that is not followed is passed over before its values are read;
 //! - a row has one value a column of the table's [`Schema`](crate::row::schema::Schema), in the schema's order; a
 //!   column that the schema has and the message lacks is an error, never a NULL;
-//! - an UPDATE that changes the key is said as a `Delete` of the old row and a `Put` of the new one;
+//! - an UPDATE that changes the key is said as a `Delete` of the old row and an `Insert` of the new one;
+//! - `Insert` and `Update` are said only where the message itself tells one from the other;
 //! - whatever the bytes are, a decoder returns: it does not panic, recurse without a bound, or allocate by a length
 //!   that the message claims and does not have;
 //! - a [`BadMessage`] names what is wrong in the message; where the message stands (topic, partition, offset, file) is
@@ -73,7 +74,12 @@ pub struct RowChange {
 pub enum Op {
     /// The row with this key is now this.
     Put(Row),
-    /// There is no row with this key any more. Values outside the key may be NULL where the feed sends only keys.
+    /// The same, and there was none with this key.
+    Insert(Row),
+    /// The same, and there was one with this key.
+    Update(Row),
+    /// There was a row with this key, and it is gone. Values outside the key may be NULL where the feed sends only
+    /// keys.
     Delete(Row),
     /// The table has no rows any more.
     Truncate,
@@ -114,13 +120,22 @@ pub enum TransactionMark {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct BadMessage {
-    /// A stable word: `BAD_MESSAGE`, `FEED_WITHOUT_TIME`, `ROW_INCOMPLETE`, `SCHEMA_CHANGED`, …
+    /// A stable word: `BAD_MESSAGE`, `VALUE_UNREADABLE`, `FEED_WITHOUT_TIME`, `ROW_INCOMPLETE`, `SCHEMA_CHANGED`, …
     pub code: &'static str,
     pub reason: String,
     pub remedy: String,
 }
 
+/// Codes of what concerns one message alone.
+const OF_ONE_MESSAGE: &[&str] =
+    &["BAD_MESSAGE", "ROW_INCOMPLETE", "VALUE_UNREADABLE", "CHECKSUM", "CLAIM_CHECK", "HANDLE_KEY_ONLY"];
+
 impl BadMessage {
+    /// Whether leaving it out loses only what it says: the next message means what it would have meant.
+    pub fn can_be_left_out(&self) -> bool {
+        OF_ONE_MESSAGE.contains(&self.code)
+    }
+
     /// Bytes that are not what the format says.
     pub fn malformed(reason: impl Into<String>) -> BadMessage {
         let remedy = "mend or remove the message, or create the source with ON BAD MESSAGE QUARANTINE";
@@ -203,10 +218,11 @@ impl TableOf {
         self.columns.get(name).copied()
     }
 
-    /// The rows of an UPDATE as what they say: one `Put`, or where the key differs a `Delete` before it.
+    /// The rows of an UPDATE as what they say: an `Update`, or where the key differs a `Delete` and an `Insert`.
     pub fn update(&self, before: Row, after: Row) -> impl Iterator<Item = Op> {
         let key = self.followed.schema.key.as_deref().unwrap_or_default();
         let moved = key.iter().any(|&c| before[c] != after[c]);
-        moved.then_some(Op::Delete(before)).into_iter().chain([Op::Put(after)])
+        let put = if moved { Op::Insert(after) } else { Op::Update(after) };
+        moved.then_some(Op::Delete(before)).into_iter().chain([put])
     }
 }

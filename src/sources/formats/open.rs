@@ -121,6 +121,7 @@ impl OpenProtocol {
                 let after = new.complete(table)?;
                 match old {
                     Some(old) => Ok(table.update(old.filled_from(&after), after).collect()),
+                    // An INSERT, or an UPDATE of a feed without old values.
                     None => Ok(vec![Op::Put(after)]),
                 }
             }

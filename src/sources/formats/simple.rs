@@ -89,7 +89,7 @@ impl Simple {
         let ops: Vec<Op> = match (&*event.kind, event.data, event.old, too_large) {
             ("DELETE", None, Some(old), too_large) => vec![self.image(old, table)?.deleted(table, too_large)?],
             (.., Some(too_large)) => return Err(too_large),
-            ("INSERT", Some(data), None, None) => vec![Op::Put(self.image(data, table)?.complete(table)?)],
+            ("INSERT", Some(data), None, None) => vec![Op::Insert(self.image(data, table)?.complete(table)?)],
             ("UPDATE", Some(data), Some(old), None) => {
                 let after = self.image(data, table)?.complete(table)?;
                 table.update(self.image(old, table)?.filled_from(&after), after).collect()

@@ -1,8 +1,8 @@
 //! Values that feeds write as text, as values of their columns' types.
 //!
-//! A value that is none of its column's type means that the table changed upstream: it is refused, never rounded or cut
-//! to fit. What a busy feed is made of (numbers, dates in their usual form) is read here without an allocation; odd
-//! forms go to the slower readers of `row`.
+//! A value that is none of its column's type is refused, never rounded or cut to fit: the table changed upstream, or
+//! the message is wrong. What a busy feed is made of (numbers, dates in their usual form) is read here without an
+//! allocation; odd forms go to the slower readers of `row`.
 
 use arrow::datatypes::i256;
 

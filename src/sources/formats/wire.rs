@@ -1,7 +1,7 @@
 //! Values as feeds write them, turned into the values of a table's columns.
 //!
-//! A value that is not one of its column's type means that the table changed upstream: it is refused, never rounded or
-//! cut to fit.
+//! A value that is not one of its column's type is refused, never rounded or cut to fit: the table changed upstream, or
+//! the message is wrong.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -59,7 +59,8 @@ pub fn from_base64(text: &str, column: &Column) -> Result<Datum, BadMessage> {
 }
 
 pub fn does_not_fit(value: &str, column: &Column) -> BadMessage {
-    schema_changed(format!("{value} is no value of column `{}`, which is {}", column.name, briefly(&column.sql_type)))
+    let reason = format!("{value} is no value of column `{}`, which is {}", column.name, briefly(&column.sql_type));
+    BadMessage { code: "VALUE_UNREADABLE", ..schema_changed(reason) }
 }
 
 /// A type in a fault: an ENUM may have thousands of labels.
@@ -233,19 +234,19 @@ mod tests {
     fn a_value_is_never_made_to_fit() {
         let column = |sql_type| Column::new("c", sql_type, true);
         let read = |text: &str, sql_type| from_text(text, &column(sql_type), 0).map_err(|e| e.code);
-        let changed = Err("SCHEMA_CHANGED");
+        let unreadable = Err("VALUE_UNREADABLE");
         assert_eq!(read("127", SqlType::Int { bytes: 1, unsigned: false }), Ok(Datum::Int(127)));
-        assert_eq!(read("128", SqlType::Int { bytes: 1, unsigned: false }), changed);
-        assert_eq!(read("-8388609", SqlType::Int { bytes: 3, unsigned: false }), changed);
-        assert_eq!(read("16777216", SqlType::Int { bytes: 3, unsigned: true }), changed);
-        assert_eq!(read("-1", SqlType::Int { bytes: 8, unsigned: true }), changed);
-        assert_eq!(read("32", SqlType::Bit(5)), changed);
-        assert_eq!(read("1900", SqlType::Year), changed);
-        assert_eq!(read("1.005", SqlType::Decimal { precision: 5, scale: 2 }), changed);
+        assert_eq!(read("128", SqlType::Int { bytes: 1, unsigned: false }), unreadable);
+        assert_eq!(read("-8388609", SqlType::Int { bytes: 3, unsigned: false }), unreadable);
+        assert_eq!(read("16777216", SqlType::Int { bytes: 3, unsigned: true }), unreadable);
+        assert_eq!(read("-1", SqlType::Int { bytes: 8, unsigned: true }), unreadable);
+        assert_eq!(read("32", SqlType::Bit(5)), unreadable);
+        assert_eq!(read("1900", SqlType::Year), unreadable);
+        assert_eq!(read("1.005", SqlType::Decimal { precision: 5, scale: 2 }), unreadable);
         assert!(read("1.0000", SqlType::Decimal { precision: 5, scale: 2 }).is_ok());
-        assert_eq!(read("NaN", SqlType::Double), changed);
-        assert_eq!(read("1e39", SqlType::Float), changed);
-        assert_eq!(read("x", SqlType::Blob(2)), changed);
-        assert_eq!(read(&"9".repeat(1 << 20), SqlType::Decimal { precision: 65, scale: 0 }), changed);
+        assert_eq!(read("NaN", SqlType::Double), unreadable);
+        assert_eq!(read("1e39", SqlType::Float), unreadable);
+        assert_eq!(read("x", SqlType::Blob(2)), unreadable);
+        assert_eq!(read(&"9".repeat(1 << 20), SqlType::Decimal { precision: 65, scale: 0 }), unreadable);
     }
 }

@@ -6,14 +6,59 @@ use arrow::array::{ArrayRef, Int64Array, StringArray};
 
 use super::home::*;
 use super::random::{Random, seed};
+use crate::row::ObjectId;
 use crate::row::Ts;
-use crate::store::{Changes, Healed, Upsert};
+use crate::store::{Changes, Disputed, Healed, Upsert, Write};
 
 /// A row that is put, or the key of one that is deleted.
 fn rows(said: &[(i64, Option<&str>)]) -> Upsert {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(said.iter().map(|(id, _)| *id)));
     let names: ArrayRef = Arc::new(StringArray::from_iter(said.iter().map(|(_, name)| *name)));
-    Upsert::Rows { columns: vec![ids, names], puts: said.iter().map(|(_, name)| name.is_some()).collect() }
+    let write = |name: &Option<&str>| if name.is_some() { Write::Put } else { Write::Delete };
+    Upsert::Rows { columns: vec![ids, names], writes: said.iter().map(|(_, name)| write(name)).collect() }
+}
+
+fn write(id: i64, name: Option<&str>, write: Write) -> (ObjectId, Upsert) {
+    let Upsert::Rows { columns, .. } = rows(&[(id, name)]) else { unreachable!("rows are rows") };
+    (KEYED, Upsert::Rows { columns, writes: vec![write] })
+}
+
+#[test]
+fn what_a_feed_says_of_the_row_before_is_compared_with_what_is_there() {
+    let store = loaded(&Home::both()[0]);
+    let seed = vec![write(100, Some("a"), Write::Put)];
+    let mut made = tick(20, vec![], vec![Changes::upserts(seed)]);
+    store.resolve(&mut made).unwrap();
+    store.commit(&made).unwrap();
+    let agreed = vec![
+        write(100, Some("a"), Write::Insert),
+        write(100, Some("b"), Write::Update),
+        write(100, None, Write::Delete),
+        write(100, Some("c"), Write::Insert),
+        write(7_000, Some("x"), Write::Put),
+        (KEYED, Upsert::Truncate),
+        write(7_000, Some("y"), Write::Insert),
+    ];
+    assert_eq!(store.disputed(&agreed).unwrap(), None);
+    for wrong in
+        [write(7_000, Some("z"), Write::Insert), write(100, Some("z"), Write::Update), write(100, None, Write::Delete)]
+    {
+        let all = [agreed.clone(), vec![wrong]].concat();
+        assert_eq!(store.disputed(&all).unwrap(), Some(Disputed { upsert: agreed.len(), row: 0 }));
+    }
+    assert_eq!(store.healed(KEYED), Healed::default(), "asking counts nothing");
+
+    let said = vec![
+        write(100, Some("other"), Write::Insert),
+        write(8_000, Some("x"), Write::Update),
+        write(8_000, Some("x"), Write::Insert),
+        write(9_000, None, Write::Delete),
+    ];
+    assert_eq!(store.disputed(&said).unwrap(), Some(Disputed { upsert: 0, row: 0 }));
+    let mut made = tick(30, vec![], vec![Changes::upserts(said)]);
+    store.resolve(&mut made).unwrap();
+    store.commit(&made).unwrap();
+    assert_eq!(store.healed(KEYED), Healed { deletes_of_nothing: 1, unchanged: 1, mismatched: 2 });
 }
 
 #[test]
@@ -29,7 +74,7 @@ fn repeats_change_nothing_and_deletes_of_nothing_are_counted() {
     add(&mut expected, row(100, "b"), 1);
     assert_eq!(scan(&store.snapshot(), KEYED), expected);
     assert_eq!(store.snapshot().rows(KEYED), expected.len() as u64);
-    assert_eq!(store.healed(KEYED), Healed { deletes_of_nothing: 1, unchanged: 1 });
+    assert_eq!(store.healed(KEYED), Healed { deletes_of_nothing: 1, unchanged: 1, mismatched: 0 });
 }
 
 #[test]

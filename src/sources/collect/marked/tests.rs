@@ -282,7 +282,7 @@ fn apply(state: &mut State, (table, rows): &Event) {
 fn values(change: &RowChange) -> (usize, i64, i64) {
     let int = |datum: &Datum| if let Datum::Int(v) = datum { *v } else { 0 };
     match &change.op {
-        Op::Put(row) => (change.table, int(&row[0]), int(&row[1])),
+        Op::Put(row) | Op::Insert(row) | Op::Update(row) => (change.table, int(&row[0]), int(&row[1])),
         Op::Delete(row) => (change.table, int(&row[0]), 0),
         Op::Truncate => panic!("nothing was truncated"),
     }

@@ -158,14 +158,14 @@ impl Commit {
 fn phase(op: &Op) -> u8 {
     match op {
         Op::Delete(_) => 0,
-        Op::Put(_) => 1,
+        Op::Put(_) | Op::Insert(_) | Op::Update(_) => 1,
         Op::Truncate => 2,
     }
 }
 
 fn values(op: &Op) -> &[Datum] {
     match op {
-        Op::Delete(row) | Op::Put(row) => row,
+        Op::Delete(row) | Op::Put(row) | Op::Insert(row) | Op::Update(row) => row,
         Op::Truncate => &[],
     }
 }

@@ -62,7 +62,7 @@ fn row_text(row: &RowChange) -> String {
         _ => panic!("no key"),
     };
     match &row.op {
-        Op::Put(row) => format!("+{}", key(row)),
+        Op::Put(row) | Op::Insert(row) | Op::Update(row) => format!("+{}", key(row)),
         Op::Delete(row) => format!("-{}", key(row)),
         Op::Truncate => "0".to_string(),
     }

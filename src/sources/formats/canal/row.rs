@@ -46,7 +46,8 @@ impl Rows {
         mut say: impl FnMut(Op),
     ) -> Result<(), BadMessage> {
         let after = self.complete(table, cells)?;
-        if self.moved(table, old, &after)? {
+        let moved = self.moved(table, old, &after)?;
+        if moved {
             let mut before = after.clone();
             self.each(table, old, |column, cell, zone| {
                 before[column] = value(table, column, cell, zone)?;
@@ -54,7 +55,7 @@ impl Rows {
             })?;
             say(Op::Delete(before));
         }
-        say(Op::Put(after));
+        say(if moved { Op::Insert(after) } else { Op::Update(after) });
         Ok(())
     }
 
@@ -133,7 +134,7 @@ fn named(table: &TableOf) -> String {
 fn misfit(table: &TableOf, column: &Column, value: &str) -> BadMessage {
     let null = if column.nullable { "" } else { " NOT NULL" };
     BadMessage {
-        code: "SCHEMA_CHANGED",
+        code: "VALUE_UNREADABLE",
         reason: format!("{value} is no value of column {}.{}: {}{null}", named(table), column.name, column.sql_type),
         remedy: "create the source again with the table as it is upstream now".into(),
     }
