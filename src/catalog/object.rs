@@ -110,6 +110,9 @@ pub struct Source {
     /// Of a changefeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
+    /// Without a changelog: the tables are read again that often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_seconds: Option<u64>,
 }
 
 /// Rows kept by the server: a table followed upstream, or a local one.

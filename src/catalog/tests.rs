@@ -72,6 +72,7 @@ fn source(name: &str, connection: ObjectId) -> impl FnOnce(ObjectId) -> Object {
             tables: vec![],
             exclude_columns: vec![],
             feed: None,
+            refresh_seconds: None,
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::Core;
 #[cfg(feature = "kafka")]
 use crate::engine::connect;
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::upstream::keyed;
 use crate::plan::functions::cast::Zone;
 use crate::plan::statement::CreateSource;
 use crate::sources::changefeed::{Changefeed, Consistency, quarantine};
@@ -135,11 +136,8 @@ impl Core {
             found.retain(|known| known.database != database || known.name != table);
             found.push(UpstreamTable { database, name: table, schema: schema.clone(), layout, unsupported: vec![] });
         }
-        if let Some(table) = found.iter().find(|table| table.schema.key.is_none()) {
-            let message = format!("table {}.{} has no primary key", table.database, table.name);
-            let hint = "changes in messages may come twice: only a key tells whether a row is there already";
-            return Err(EngineError::new(ErrorKind::NotSupported, message).hint(hint).at(create.name.at));
-        }
+        let hint = "changes in messages may come twice: only a key tells whether a row is there already";
+        keyed(&found, hint, create.name.at)?;
         Ok(found)
     }
 }

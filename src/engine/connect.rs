@@ -5,11 +5,10 @@ use crate::engine::Core;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::plan::statement::Name;
 use crate::row::ObjectId;
-use crate::sources::generator::{self, Shop};
+use crate::sources::Check;
+use crate::sources::generator::Shop;
 use crate::sources::mysql::check::checks as mysql_checks;
 use crate::sources::mysql::connect as mysql;
-use crate::sources::mysql::schema::tables as mysql_tables;
-use crate::sources::{Check, UpstreamTable};
 use crate::target::dialect::Dialect;
 use crate::target::{self, Address, TargetOptions, Tls};
 
@@ -143,37 +142,6 @@ impl Core {
             vec![Some(check.setting), Some(check.have), Some(check.need), Some(ok.to_string()), check.remedy]
         };
         Ok(checks.into_iter().map(line).collect())
-    }
-
-    /// SHOW TABLES FROM CONNECTION: what a source could follow, and what stands in the way.
-    pub async fn show_upstream_tables(&self, name: &Name) -> Result<Vec<Vec<Option<String>>>, EngineError> {
-        let connection = self.connection_named(name)?;
-        let found = match connection.kind {
-            ConnectionKind::Generator => generator::tables(),
-            ConnectionKind::Mysql => {
-                let found = mysql_tables(&self.mysql_options(&connection)?, &[], &[]).await;
-                found.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?
-            }
-            kind => {
-                let message = format!("the tables of a {} connection cannot be listed", kind.word().to_lowercase());
-                return Err(EngineError::new(ErrorKind::NotSupported, message).at(name.at));
-            }
-        };
-        let line = |table: UpstreamTable| {
-            let bad: Vec<String> = table.unsupported.iter().map(|(c, reason)| format!("{c} ({reason})")).collect();
-            vec![
-                Some(format!("{}.{}.{}", connection.name, table.database, table.name)),
-                None,
-                Some(if bad.is_empty() {
-                    "can be followed".to_string()
-                } else {
-                    format!("exclude {}", bad.join(", "))
-                }),
-                None,
-                Some(table.layout.len().to_string()),
-            ]
-        };
-        Ok(found.into_iter().map(line).collect())
     }
 
     /// The value of a connection's password, looked up now.

@@ -1,6 +1,7 @@
 //! CREATE and DROP: the catalog first, then what runs for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{ConnectionKind, Object, ObjectKind, SecretFrom, Table, View};
@@ -19,6 +20,7 @@ use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, DropTar
 use crate::row::ObjectId;
 use crate::row::schema::{Layout, Schema};
 use crate::sources::generator::Generator;
+use crate::sources::mysql::{MySql, Polled};
 use crate::sources::{FollowedTable, UpstreamTable};
 
 /// Who the sources and targets see as us when nothing else is said.
@@ -149,9 +151,10 @@ impl Core {
             notices.extend(collation_notice(&table));
             self.add_followed(&connection.name, source, table)?;
         }
-        notices.push(match create.feed {
-            None => format!("{count} tables can be used; each is copied when the first view needs it"),
-            Some(_) => format!("{count} tables are followed from here on"),
+        notices.push(match (&create.feed, create.refresh_seconds) {
+            (None, None) => format!("{count} tables can be used; each is copied when the first view needs it"),
+            (None, Some(_)) => format!("{count} tables can be used; each is read in every round once a view needs it"),
+            (Some(_), _) => format!("{count} tables are followed from here on"),
         });
         if let Some(table) = quarantine {
             notices.push(format!("messages that cannot be read are kept in {}.{}", table.database, table.name));
@@ -186,13 +189,15 @@ impl Core {
         let loaded: Vec<ObjectId> = tables.iter().copied().filter(|table| self.store.is_loaded(*table)).collect();
         let followed = self.followed(&loaded).into_iter().flat_map(|(_, tables)| tables).collect();
         let position = self.store.positions().get(&source).cloned();
-        let task: Box<dyn crate::sources::Source> = match connection.kind {
-            ConnectionKind::Generator => Box::new(Generator { shop: Core::shop(&connection) }),
-            ConnectionKind::Mysql | ConnectionKind::Tidb => {
-                Box::new(crate::sources::mysql::MySql::new(self.mysql_options(&connection)?))
+        let task: Box<dyn crate::sources::Source> = match (connection.kind, entry.refresh_seconds) {
+            (_, Some(seconds)) => {
+                let every = Duration::from_secs(seconds);
+                Box::new(Polled { options: self.mysql_options(&connection)?, every })
             }
-            ConnectionKind::Kafka | ConnectionKind::Files => Box::new(self.changefeed(&connection, &entry)?),
-            ConnectionKind::Sqlite => panic!("refused at CREATE SOURCE"),
+            (ConnectionKind::Generator, None) => Box::new(Generator { shop: Core::shop(&connection) }),
+            (ConnectionKind::Mysql, None) => Box::new(MySql::new(self.mysql_options(&connection)?)),
+            (ConnectionKind::Kafka | ConnectionKind::Files, None) => Box::new(self.changefeed(&connection, &entry)?),
+            (ConnectionKind::Tidb | ConnectionKind::Sqlite, None) => panic!("refused at CREATE SOURCE"),
         };
         self.feeds.start(source, task, position, followed);
         if entry.feed.is_some() {
@@ -202,6 +207,22 @@ impl Core {
             self.feeds.follow_at_once(source, tables);
         }
         Ok(())
+    }
+
+    /// A round of a source without a changelog, now: what it finds is in every later answer.
+    pub async fn refresh_source(&self, name: &Name) -> Result<(), EngineError> {
+        let Object::Source(source) = self.resolve_kind(name, ObjectKind::Source)? else {
+            unreachable!("resolved as a source")
+        };
+        if source.refresh_seconds.is_none() {
+            let message = format!("source {} follows a changelog", source.name);
+            let hint = "there is nothing to refresh: SHOW SOURCES tells how far it is";
+            return Err(EngineError::new(ErrorKind::WrongObject, message).hint(hint).at(name.at));
+        }
+        self.feeds.refresh(source.id).await.map_err(|reason| {
+            let message = format!("source {} could not be read again: {reason}", source.name);
+            EngineError::new(ErrorKind::Connection, message)
+        })
     }
 
     pub async fn create_table(

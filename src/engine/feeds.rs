@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::row::temporal::format_datetime;
 use crate::row::{ObjectId, Position};
 use crate::sources::{Command, Event, FollowedTable, Link, Positions, Source, Start, Stop};
 use crate::store::Store;
@@ -36,6 +37,8 @@ struct Feed {
 pub enum FeedState {
     Starting,
     Running,
+    /// Until that time in milliseconds since the epoch, or until a view needs its tables.
+    Resting(Option<u64>),
     Waiting(String),
     Stopped(Stop),
 }
@@ -45,6 +48,10 @@ impl std::fmt::Display for FeedState {
         match self {
             FeedState::Starting => f.write_str("starting"),
             FeedState::Running => f.write_str("running"),
+            FeedState::Resting(None) => f.write_str("running; no view needs its tables yet"),
+            FeedState::Resting(Some(until_ms)) => {
+                write!(f, "running; next round at {} UTC", format_datetime(*until_ms as i64 * 1000, 0))
+            }
             FeedState::Waiting(reason) => write!(f, "waiting: {reason}"),
             FeedState::Stopped(stop) => write!(f, "stopped: {}: {}; {}", stop.code, stop.message, stop.remedy),
         }
@@ -97,6 +104,15 @@ impl Feeds {
         }
     }
 
+    /// Has a source read again what it reads every so often; returns when the store has it.
+    pub async fn refresh(&self, id: ObjectId) -> Result<(), String> {
+        let gone = || self.state(id).map_or_else(|| "it was dropped".to_string(), |state| state.to_string());
+        let commands = self.lock().get(&id).map(|feed| feed.commands.clone()).ok_or_else(gone)?;
+        let (who, mut answer) = mpsc::channel(1);
+        commands.send(Command::Refresh(who)).await.map_err(|_| gone())?;
+        answer.recv().await.unwrap_or_else(|| Err(gone()))
+    }
+
     pub fn heard(&self, id: ObjectId, event: Event) {
         let mut feeds = self.lock();
         let Some(feed) = feeds.get_mut(&id) else { return };
@@ -116,6 +132,7 @@ impl Feeds {
             }
             Event::Running => feed.state = FeedState::Running,
             Event::WaitsFor(what) => feed.waits_for = what,
+            Event::Resting { until_ms } => feed.state = FeedState::Resting(until_ms),
             Event::Stopped(stop) => {
                 tracing::error!(source = %id, code = stop.code, message = stop.message, "source stopped");
                 feed.state = FeedState::Stopped(stop);

@@ -189,6 +189,10 @@ impl Session {
                 let rows = core.validate(name).await?;
                 Ok(show::table(&VALIDATE_COLUMNS, rows))
             }
+            Statement::RefreshSource { name } => {
+                core.refresh_source(name).await?;
+                Ok(done("REFRESH SOURCE"))
+            }
             Statement::Begin => self.begin(),
             Statement::Commit => self.commit().await,
             Statement::Rollback => {

@@ -12,7 +12,7 @@ use crate::engine::session::Outcome;
 use crate::engine::{Core, Status};
 use crate::plan::explain::explain;
 use crate::plan::print;
-use crate::plan::statement::Show;
+use crate::plan::statement::{Show, Upstream};
 use crate::row::schema::{Column, Schema};
 use crate::row::types::SqlType;
 use crate::store::Healed;
@@ -28,7 +28,12 @@ pub fn columns_of(show: &Show) -> Vec<Column> {
         Show::Secrets => &["name", "from"],
         Show::Connections => &["name", "kind", "address"],
         Show::Sources => &["name", "connection", "state", "position", "tables", "waits_for", "quarantined"],
-        Show::Tables { .. } => &["name", "source", "loaded", "rows", "columns", "healed", "mismatched"],
+        Show::Upstream { what: Upstream::Databases, .. } => &["name", "tables"],
+        Show::Upstream { what: Upstream::Tables { .. }, .. } => &["name", "columns", "key", "cannot_be_read"],
+        Show::Upstream { what: Upstream::Columns { .. }, .. } => {
+            &["name", "type", "nullable", "key", "comment", "cannot_be_read"]
+        }
+        Show::Tables => &["name", "source", "loaded", "rows", "columns", "healed", "mismatched"],
         Show::Views => &["name", "query"],
         Show::MaterializedViews => &["name", "state", "updates", "bytes", "complete_ts", "into", "target", "target_ts"],
         Show::Jobs => &["job", "object", "phase", "rows", "rows_expected", "rows_a_second", "seconds_left"],
@@ -71,8 +76,8 @@ impl Core {
             Show::Secrets => self.show_secrets(),
             Show::Connections => self.show_connections(),
             Show::Sources => self.show_sources(),
-            Show::Tables { from_connection: None } => self.show_tables(),
-            Show::Tables { from_connection: Some(name) } => self.show_upstream_tables(name).await?,
+            Show::Tables => self.show_tables(),
+            Show::Upstream { connection, what } => self.show_upstream(connection, what).await?,
             Show::Views => self.show_views(),
             Show::MaterializedViews => self.show_materialized_views(),
             Show::Jobs => self.show_jobs(),
@@ -82,10 +87,15 @@ impl Core {
             }
             Show::Columns { name } => {
                 let object = self.resolve(name)?;
-                show_columns(&object).ok_or_else(|| {
-                    let message = format!("{} {} has no columns", object.kind(), object.name());
-                    EngineError::new(ErrorKind::WrongObject, message).at(name.at)
-                })?
+                let schema = match &object {
+                    Object::Table(table) => &table.schema,
+                    Object::View(view) => &view.schema,
+                    _ => {
+                        let message = format!("{} {} has no columns", object.kind(), object.name());
+                        return Err(EngineError::new(ErrorKind::WrongObject, message).at(name.at));
+                    }
+                };
+                (0..schema.columns.len()).map(|position| show_column(schema, position)).collect()
             }
             Show::TargetDdl { name } => {
                 let object = self.resolve(name)?;
@@ -267,23 +277,17 @@ fn healed(Healed { unchanged, deletes_of_nothing, .. }: Healed) -> Option<String
     (!said.is_empty()).then(|| said.join(", "))
 }
 
-fn show_columns(object: &Object) -> Option<Vec<Vec<Option<String>>>> {
-    let schema = match object {
-        Object::Table(table) => &table.schema,
-        Object::View(view) => &view.schema,
-        _ => return None,
-    };
-    let line = |(position, column): (usize, &Column)| {
-        let key = schema.key.as_ref().is_some_and(|key| key.contains(&position));
-        vec![
-            Some(column.name.clone()),
-            Some(column.sql_type.to_string().to_lowercase()),
-            Some(if column.nullable { "yes" } else { "no" }.to_string()),
-            Some(if key { "key" } else { "" }.to_string()),
-            column.comment.clone(),
-        ]
-    };
-    Some(schema.columns.iter().enumerate().map(line).collect())
+/// Name, type, nullable, key, comment.
+pub fn show_column(schema: &Schema, position: usize) -> Vec<Option<String>> {
+    let column = &schema.columns[position];
+    let key = schema.key.as_ref().is_some_and(|key| key.contains(&position));
+    vec![
+        Some(column.name.clone()),
+        Some(column.sql_type.to_string().to_lowercase()),
+        Some(if column.nullable { "yes" } else { "no" }.to_string()),
+        Some(if key { "key" } else { "" }.to_string()),
+        column.comment.clone(),
+    ]
 }
 
 /// Settings that drivers and psql ask for.

@@ -65,7 +65,13 @@ pub fn source(catalog: &Catalog, id: ObjectId, create: &CreateSource) -> Result<
         let (kind, hint) = (PlanErrorKind::NotSupported, Some(hint.to_string()));
         Err(PlanError { kind, message, hint, position: Some(at) })
     };
+    let polled = create.refresh_seconds.is_some();
     let feed = match (connection.kind, &create.feed) {
+        (ConnectionKind::Mysql | ConnectionKind::Tidb, None) if polled => None,
+        (kind, _) if polled => {
+            let message = format!("a {} connection has no tables to read again", kind.word());
+            return refused(message, "REFRESH EVERY reads the tables of a MYSQL or TIDB connection");
+        }
         (ConnectionKind::Mysql | ConnectionKind::Generator, None) => None,
         (ConnectionKind::Kafka | ConnectionKind::Files, Some(clauses)) => Some(feed(catalog, create, clauses)?),
         (ConnectionKind::Kafka, None) => {
@@ -80,7 +86,10 @@ pub fn source(catalog: &Catalog, id: ObjectId, create: &CreateSource) -> Result<
         }
         (kind @ (ConnectionKind::Tidb | ConnectionKind::Sqlite), _) => {
             let message = format!("a source cannot read a {} connection", kind.word());
-            return refused(message, "TiDB's changes come by TiCDC: name a KAFKA or FILES connection");
+            let hint = "TiDB's changes come by TiCDC: name a KAFKA or FILES connection. Tables that are small or \
+                        change seldom can be read again and again: add REFRESH EVERY '1 minute'";
+            let hint = if kind == ConnectionKind::Tidb { hint } else { "sources read MYSQL, KAFKA and FILES" };
+            return refused(message, hint);
         }
     };
     Ok(Source {
@@ -90,6 +99,7 @@ pub fn source(catalog: &Catalog, id: ObjectId, create: &CreateSource) -> Result<
         tables: create.tables.iter().map(parts).collect(),
         exclude_columns: create.exclude_columns.iter().map(parts).collect(),
         feed,
+        refresh_seconds: create.refresh_seconds,
     })
 }
 

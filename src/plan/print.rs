@@ -7,7 +7,7 @@ use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_
 use crate::catalog::Catalog;
 use crate::catalog::feed::{Feed, FeedCompression, OnBadMessage, OnMismatch, StartAt, Topics};
 use crate::catalog::object::{Connection, Object, Secret, SecretFrom, Source, Table, View};
-use crate::plan::parse::is_refused_in_columns;
+use crate::plan::parse::{interval_text, is_refused_in_columns};
 use crate::row::ObjectId;
 use crate::row::schema::{Column, Schema};
 use crate::row::temporal;
@@ -106,6 +106,9 @@ fn create_source(catalog: &Catalog, source: &Source) -> String {
     };
     clause("TABLES", source.tables.iter().map(table).collect());
     clause("EXCLUDE COLUMNS", source.exclude_columns.iter().map(|column| names(column)).collect());
+    if let Some(seconds) = source.refresh_seconds {
+        out += &format!("\n  REFRESH EVERY {}", literal(&interval_text(seconds)));
+    }
     out
 }
 

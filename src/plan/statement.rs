@@ -24,6 +24,9 @@ pub enum Statement {
         name: Name,
     },
     CreateSource(CreateSource),
+    RefreshSource {
+        name: Name,
+    },
     CreateTable {
         name: Name,
         if_not_exists: bool,
@@ -110,6 +113,8 @@ pub struct CreateSource {
     pub declared: Vec<(Name, Schema)>,
     /// Of a changefeed: what is read and how.
     pub feed: Option<FeedClauses>,
+    /// `REFRESH EVERY '1 minute'`: there is no changelog, the tables are read again that often.
+    pub refresh_seconds: Option<u64>,
 }
 
 /// A connection that is made for one source, as `FROM TICDC 'uri'` does.
@@ -198,8 +203,11 @@ pub enum Show {
     Secrets,
     Connections,
     Sources,
-    Tables {
-        from_connection: Option<Name>,
+    Tables,
+    /// `SHOW … FROM CONNECTION name`: what is there to be read.
+    Upstream {
+        connection: Name,
+        what: Upstream,
     },
     Views,
     MaterializedViews,
@@ -218,4 +226,16 @@ pub enum Show {
     },
     /// `SHOW name`: a session setting.
     Setting(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    Databases,
+    Tables {
+        like: Option<String>,
+    },
+    /// Of a table as `database.table`.
+    Columns {
+        table: Name,
+    },
 }

@@ -305,6 +305,7 @@ impl Source for Generator {
                         tables.retain(|table| !ids.contains(&table.id));
                         None
                     }
+                    Some(Command::Refresh(_)) => None,
                     None => return,
                 },
                 _ = ticks.tick() => {

@@ -11,6 +11,8 @@
 //!   ([`Transaction::installs`]), changes of the table are kept by the source and come with that transaction;
 //! - where a changelog tells columns by position, the source says of each new order before the first transaction that
 //!   may need it ([`Event::Layouts`]) and is given all of them at a restart, to choose by its position;
+//! - where there is no changelog, all tables are read again every so often, at one point each time, and what differs
+//!   from the store is one transaction;
 //! - a transient fault (the link, the server) is retried inside with back-off and never moves a position;
 //! - a position is read by its source alone: who waits for one asks its [`Positions`], which say of the positions of
 //!   ticks whether they have it;
@@ -136,6 +138,9 @@ pub enum Command {
     Follow(Vec<FollowedTable>),
     /// No view needs these tables any more.
     Forget(Vec<ObjectId>),
+    /// Read again now what is read every so often; the answer comes when the store has it, or says why it has not. A
+    /// source with a changelog is never asked.
+    Refresh(mpsc::Sender<Result<(), String>>),
 }
 
 #[derive(Debug)]
@@ -162,6 +167,10 @@ pub enum Event {
     /// What the source, while its link is up, must hear before it can go on: for SHOW SOURCES. As long as nothing else
     /// is said and the link is up.
     WaitsFor(Option<String>),
+    /// All is read: until that time in milliseconds since the epoch, by the source's clock, or until a table is wanted.
+    Resting {
+        until_ms: Option<u64>,
+    },
     /// The source cannot go on by itself.
     Stopped(Stop),
 }

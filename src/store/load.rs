@@ -20,10 +20,10 @@ const ENCODE_ROWS: usize = 8192;
 
 /// Rows of a table being read from its source, not yet visible. Dropped unfinished, they are deleted.
 pub struct Load {
-    store: Arc<Store>,
-    table: ObjectId,
+    pub(super) store: Arc<Store>,
+    pub(super) table: ObjectId,
     generation: u64,
-    layout: Arc<Layout>,
+    pub(super) layout: Arc<Layout>,
     run: Entries,
     rows: i64,
     runs: u64,
@@ -56,11 +56,11 @@ impl Load {
         Ok(self.generation)
     }
 
-    fn space(&self) -> Space {
+    pub(super) fn space(&self) -> Space {
         Space::Rows(self.table, self.generation)
     }
 
-    fn flush(&mut self) -> Result<(), StoreError> {
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         if self.run.is_empty() {
             return Ok(());
         }

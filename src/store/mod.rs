@@ -14,6 +14,7 @@
 //! - rows are keyed by table, generation and primary key (keyless: by a hash of the row's bytes, with a count);
 //! - rows are written blindly: a diff above 0 puts, below 0 deletes, and the last one of a key wins; feeds that
 //!   deliver at least once are read against the rows first ([`Store::resolve`]);
+//! - a table that is read whole again becomes differences by comparing two scans in key order ([`Load::difference`]);
 //! - segments that a tick names are applied to the rows after its record, in bounded batches, each with its progress:
 //!   an interrupted tick is finished when the store opens, and no snapshot shows half of one;
 //! - the change log of a table is cut at a mark (loaded, dropped) and by size and age: no reader can hold it;
@@ -24,6 +25,7 @@
 
 mod base;
 mod commit;
+mod difference;
 mod disk;
 mod keys;
 mod kv;

@@ -114,6 +114,21 @@ impl Stage {
         if self.memory_bytes > SPILL_BYTES { self.spill() } else { Ok(()) }
     }
 
+    /// Moves encoded changes of a table here.
+    pub(super) fn push_entries(
+        &mut self,
+        table: ObjectId,
+        layout: &Layout,
+        entries: &mut Entries,
+    ) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let delta = layout.delta(entries).map_err(|reason| StoreError::Row { table, reason })?;
+        entries.clear();
+        self.push(table, delta)
+    }
+
     /// The handle; dropping a `Stage` unfinished, or a handle that no tick named, deletes what was staged.
     pub fn finish(mut self) -> Result<Changes, StoreError> {
         if self.segment.is_none() {

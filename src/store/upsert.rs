@@ -219,10 +219,10 @@ impl Rows {
             }
             self.over.insert(key.to_vec(), put.then(|| Slice::from(row)));
             if changed.len() >= DELTA_ROWS {
-                self.hand_on(&mut changed, stage)?;
+                stage.push_entries(self.table, &self.layout, &mut changed)?;
             }
         }
-        self.hand_on(&mut changed, stage)
+        stage.push_entries(self.table, &self.layout, &mut changed)
     }
 
     fn encode(&self, columns: &[ArrayRef], writes: &[Write]) -> Result<Entries, StoreError> {
@@ -251,15 +251,6 @@ impl Rows {
         Ok(None)
     }
 
-    fn hand_on(&self, changed: &mut Entries, stage: &mut Stage) -> Result<(), StoreError> {
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let delta = self.layout.delta(changed).map_err(|reason| StoreError::Row { table: self.table, reason })?;
-        changed.clear();
-        stage.push(self.table, delta)
-    }
-
     fn get(&self, store: &Store, key: &[u8]) -> Result<Option<Slice>, StoreError> {
         match (self.over.get(key), self.stored) {
             (Some(over), _) => Ok(over.clone()),
@@ -279,7 +270,7 @@ impl Rows {
                     gone.push(-1, &key, &row);
                 }
                 if gone.bytes() >= SCAN_BYTES {
-                    self.hand_on(&mut gone, stage)?;
+                    stage.push_entries(self.table, &self.layout, &mut gone)?;
                 }
             }
         }
@@ -288,6 +279,6 @@ impl Rows {
                 gone.push(-1, &key, &row);
             }
         }
-        self.hand_on(&mut gone, stage)
+        stage.push_entries(self.table, &self.layout, &mut gone)
     }
 }

@@ -135,7 +135,7 @@ impl Feed {
                     table.layouts = layouts;
                 }
                 Event::Loading { .. } => self.reports += 1,
-                Event::Running | Event::WaitsFor(_) => {}
+                Event::Running | Event::WaitsFor(_) | Event::Resting { .. } => {}
                 Event::Stopped(stop) => return Err(stop),
             }
         }

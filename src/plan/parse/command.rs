@@ -5,7 +5,8 @@ use sqlparser::tokenizer::Token;
 use crate::catalog::names::nearest;
 use crate::plan::PlanError;
 use crate::plan::parse::cursor::Cursor;
-use crate::plan::statement::{DropTarget, Name, ObjectKind, Show, Statement};
+use crate::plan::parse::source::followed_name;
+use crate::plan::statement::{DropTarget, Name, ObjectKind, Show, Statement, Upstream};
 
 pub(super) fn drop(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     cursor.expect_word("DROP")?;
@@ -59,10 +60,23 @@ pub(super) fn validate(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     Ok(Statement::ValidateConnection { name })
 }
 
+pub(super) fn refresh(cursor: &mut Cursor) -> Result<Statement, PlanError> {
+    cursor.expect_word("REFRESH")?;
+    if cursor.next_is("MATERIALIZED") {
+        let hint = "REFRESH SOURCE reads a source again that has no changelog";
+        return Err(cursor.refuse("a materialized view follows its sources by itself", hint));
+    }
+    cursor.expect_word("SOURCE")?;
+    let name = cursor.local_name("a source's name")?;
+    cursor.expect_end(&[])?;
+    Ok(Statement::RefreshSource { name })
+}
+
 const SHOW: &[&str] = &[
     "SECRETS",
     "CONNECTIONS",
     "SOURCES",
+    "DATABASES",
     "TABLES",
     "VIEWS",
     "MATERIALIZED VIEWS",
@@ -81,10 +95,17 @@ pub(super) fn show(cursor: &mut Cursor) -> Result<Statement, PlanError> {
         "SECRETS" => Show::Secrets,
         "CONNECTIONS" => Show::Connections,
         "SOURCES" => Show::Sources,
-        "TABLES" => {
-            let from = cursor.word("FROM").then(|| cursor.local_name("a connection's name")).transpose()?;
-            Show::Tables { from_connection: from }
+        "DATABASES" => {
+            cursor.expect_word("FROM")?;
+            Show::Upstream { connection: connection(cursor)?, what: Upstream::Databases }
         }
+        "TABLES" if cursor.word("FROM") => {
+            let connection = connection(cursor)?;
+            let like = cursor.word("LIKE").then(|| cursor.text("a pattern")).transpose()?;
+            cursor.expect_end(if like.is_none() { &["LIKE"] } else { &[] })?;
+            Show::Upstream { connection, what: Upstream::Tables { like } }
+        }
+        "TABLES" => Show::Tables,
         "VIEWS" => Show::Views,
         "MATERIALIZED VIEWS" => Show::MaterializedViews,
         "JOBS" => Show::Jobs,
@@ -94,7 +115,7 @@ pub(super) fn show(cursor: &mut Cursor) -> Result<Statement, PlanError> {
         }
         "COLUMNS" => {
             cursor.expect_word("FROM")?;
-            Show::Columns { name: cursor.name("a table or view")? }
+            columns(cursor)?
         }
         _ => {
             cursor.expect_word("FOR")?;
@@ -103,6 +124,29 @@ pub(super) fn show(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     };
     cursor.expect_end(&[])?;
     Ok(Statement::Show(show))
+}
+
+/// `[CONNECTION] name`: the word may also be the name.
+fn connection(cursor: &mut Cursor) -> Result<Name, PlanError> {
+    const WHAT: &str = "a connection's name";
+    let name = cursor.local_name(WHAT)?;
+    if is_connection(&name) && !cursor.at_end() { cursor.local_name(WHAT) } else { Ok(name) }
+}
+
+fn is_connection(name: &Name) -> bool {
+    matches!(name.parts.as_slice(), [word] if word.eq_ignore_ascii_case("CONNECTION"))
+}
+
+/// `t`, or `CONNECTION c TABLE database.t`.
+fn columns(cursor: &mut Cursor) -> Result<Show, PlanError> {
+    let name = cursor.name("a table or view")?;
+    if !is_connection(&name) || cursor.at_end() {
+        return Ok(Show::Columns { name });
+    }
+    let connection = cursor.local_name("a connection's name")?;
+    cursor.expect_word("TABLE")?;
+    let table = followed_name(cursor, 2, "a table as database.table")?;
+    Ok(Show::Upstream { connection, what: Upstream::Columns { table } })
 }
 
 /// The name of a setting, in any of the forms that clients use.

@@ -24,6 +24,7 @@ use crate::plan::statement::Statement;
 use crate::plan::{PlanError, PlanErrorKind};
 pub(in crate::plan) use columns::is_refused as is_refused_in_columns;
 use cursor::Cursor;
+pub(in crate::plan) use source::interval_text;
 
 const DIALECT: TidemillDialect = TidemillDialect;
 
@@ -61,6 +62,7 @@ const BEGINNINGS: &[&str] = &[
     "DESCRIBE",
     "SUBSCRIBE",
     "VALIDATE",
+    "REFRESH",
     "KILL",
     "SET",
     "BEGIN",
@@ -77,6 +79,7 @@ fn statement(cursor: &mut Cursor) -> Result<Statement, PlanError> {
         "CREATE" => create::create(cursor),
         "DROP" => command::drop(cursor),
         "VALIDATE" => command::validate(cursor),
+        "REFRESH" => command::refresh(cursor),
         "SHOW" => command::show(cursor),
         "DESCRIBE" | "DESC" => command::describe(cursor),
         "SUBSCRIBE" => command::subscribe(cursor),

@@ -35,10 +35,17 @@ pub(super) fn source(cursor: &mut Cursor) -> Result<Statement, PlanError> {
         exclude_columns: vec![],
         declared: vec![],
         feed,
+        refresh_seconds: None,
     };
     clauses(cursor, &mut create)?;
     Ok(Statement::CreateSource(create))
 }
+
+/// Each round reads every followed table whole.
+const REFRESH_SECONDS_MIN: u64 = 1;
+const REFRESH_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// The longest first.
+const REFRESH_UNITS: [(&str, u64); 4] = [("day", 24 * 60 * 60), ("hour", 60 * 60), ("minute", 60), ("second", 1)];
 
 const FEED_CLAUSES: &[&str] = &[
     "FORMAT",
@@ -56,7 +63,7 @@ const FEED_CLAUSES: &[&str] = &[
 /// What follows the connection, each clause once, in any order.
 fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanError> {
     let mut left = match create.feed {
-        None => vec!["TABLES", "EXCLUDE COLUMNS"],
+        None => vec!["TABLES", "EXCLUDE COLUMNS", "REFRESH EVERY"],
         Some(_) => FEED_CLAUSES.to_vec(),
     };
     // A sink URI has said it.
@@ -74,6 +81,7 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
             ("EXCLUDE COLUMNS", _) => {
                 create.exclude_columns = cursor.list(|c| followed_name(c, 3, "a column as database.table.column"))?;
             }
+            ("REFRESH EVERY", _) => create.refresh_seconds = Some(interval(cursor)?),
             ("FORMAT", Some(feed)) => feed.format = Some(format(cursor)?),
             ("CONSISTENCY", Some(feed)) => feed.by_row = by_row(cursor)?,
             ("ON BAD MESSAGE", Some(feed)) => {
@@ -178,6 +186,41 @@ fn format(cursor: &mut Cursor) -> Result<FeedFormat, PlanError> {
     })
 }
 
+/// `'90 seconds'`, `'1 minute'`.
+fn interval(cursor: &mut Cursor) -> Result<u64, PlanError> {
+    let at = cursor.at();
+    let given = cursor.text("an interval")?;
+    let unit = |word: &str| {
+        let word = word.to_ascii_lowercase();
+        let same = |(unit, _): &&(&str, u64)| word == *unit || word.strip_suffix('s') == Some(*unit);
+        REFRESH_UNITS.iter().find(same).map(|(_, seconds)| *seconds)
+    };
+    let seconds = given.trim().split_once(' ').and_then(|(number, word)| {
+        let number: u64 = number.parse().ok()?;
+        Some(number.saturating_mul(unit(word.trim())?))
+    });
+    match seconds {
+        Some(seconds) if (REFRESH_SECONDS_MIN..=REFRESH_SECONDS_MAX).contains(&seconds) => Ok(seconds),
+        Some(_) => {
+            let (min, max) = (REFRESH_SECONDS_MIN, REFRESH_SECONDS_MAX / REFRESH_UNITS[0].1);
+            let message = format!("tables are read again every {min} second to every {max} days");
+            Err(error(PlanErrorKind::InvalidValue, message, at))
+        }
+        None => {
+            let message = "expected an interval such as '30 seconds', '1 minute', '2 hours' or '1 day'";
+            Err(error(PlanErrorKind::InvalidValue, message, at))
+        }
+    }
+}
+
+/// In the words of `REFRESH EVERY`, the longest that has no rest.
+pub(in crate::plan) fn interval_text(seconds: u64) -> String {
+    let whole = REFRESH_UNITS.iter().find(|(_, unit)| seconds.is_multiple_of(*unit));
+    let (word, unit) = whole.expect("a second has no rest");
+    let number = seconds / unit;
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
 fn by_row(cursor: &mut Cursor) -> Result<bool, PlanError> {
     let at = cursor.at();
     match cursor.text("a consistency")?.to_ascii_lowercase().as_str() {
@@ -200,7 +243,7 @@ fn followed_table(
     Ok((name, Some(schema)))
 }
 
-fn followed_name(cursor: &mut Cursor, parts: usize, what: &str) -> Result<Name, PlanError> {
+pub(super) fn followed_name(cursor: &mut Cursor, parts: usize, what: &str) -> Result<Name, PlanError> {
     let name = cursor.name(what)?;
     if name.parts.len() == parts {
         return Ok(name);

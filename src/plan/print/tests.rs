@@ -319,6 +319,7 @@ fn random_catalog(seed: u64) -> Catalog {
                     .collect(),
                 exclude_columns: (0..r.below(3)).map(|n| [r.name(n), r.name(n), r.name(n)]).collect(),
                 feed: None,
+                refresh_seconds: r.maybe(|r| r.pick(&[1, 90, 60, 7_200, 86_400, 86_401])),
             }),
             3 => Object::Table(Table { id, name: vec![name], source: None, schema: r.schema(), layouts: vec![] }),
             _ => Object::View(random_view(&mut r, id, name, &connections)),

@@ -25,6 +25,7 @@ mod positions;
 pub mod quarantine;
 mod run;
 pub mod spill;
+mod statements;
 mod upserts;
 
 use std::sync::Arc;

@@ -9,16 +9,15 @@ use super::positions::Standing;
 use super::quarantine::Quarantine;
 use super::spill::{self, StoreSpill};
 use super::upserts::Upserts;
-use super::{Changefeed, Consistency};
+use super::{Changefeed, Consistency, statements};
 use crate::row::{ObjectId, Position};
 use crate::sources::back_off::BackOff;
 use crate::sources::collect::marked::Marked;
 use crate::sources::collect::rows::Rows;
 use crate::sources::collect::window::Window;
 use crate::sources::collect::{Collect, Complete};
-use crate::sources::formats::{BadMessage, Message, Said, SchemaChange, Tables};
+use crate::sources::formats::{BadMessage, Message, Said, Tables};
 use crate::sources::log::{Entry, Fault, Partition};
-use crate::sources::mysql::ddl::{self, Query, What};
 use crate::sources::{Command, Event, FollowedTable, Link, Start, Stop, Transaction};
 use crate::store::{Changes, Store, StoreError};
 
@@ -215,7 +214,7 @@ impl Runner {
                 Ok(())
             }
             // What is followed stays in the store: a later view finds it there.
-            Some(Command::Forget(_)) => Ok(()),
+            Some(Command::Forget(_) | Command::Refresh(_)) => Ok(()),
         }
     }
 
@@ -259,7 +258,8 @@ impl Runner {
                         committed_ms = at.or(committed_ms);
                     }
                     Complete::Schema(changes) => {
-                        stopped = changes.iter().try_for_each(|change| self.schema(change, &mut upserts));
+                        stopped =
+                            changes.iter().try_for_each(|change| statements::apply(&self.tables, change, &mut upserts));
                     }
                 }
                 if stopped.is_err() {
@@ -334,40 +334,6 @@ impl Runner {
             topic.next.insert(partition.number, next);
         }
         self.standing.state = collector.state();
-    }
-
-    /// A statement on a followed table: harmless, TRUNCATE, or the end.
-    fn schema(&self, change: &SchemaChange, upserts: &mut Upserts) -> Result<(), Stop> {
-        let Query::Changes(changes) = ddl::read(&change.sql, &change.database) else { return Ok(()) };
-        let creates = change.sql.trim_start().get(..6).is_some_and(|word| word.eq_ignore_ascii_case("create"));
-        for found in changes {
-            let of = |(_, table): &(usize, &FollowedTable)| {
-                table.database == found.database && found.table.as_ref().is_none_or(|name| *name == table.name)
-            };
-            let mut tables = self.tables.iter().map(|table| &table.followed).enumerate();
-            let Some((place, table)) = tables.find(of) else { continue };
-            let why = match found.what {
-                What::Truncate => {
-                    upserts.truncate(place);
-                    continue;
-                }
-                // The table's own beginning: rows say whether it is what was declared.
-                What::Gone if creates => continue,
-                What::Gone => "it is not what it was".to_string(),
-                What::Rows => "rows were changed by a statement".to_string(),
-                What::Alter(alter) => match alter.keeps(&table.schema) {
-                    Ok(()) => continue,
-                    Err(why) => why,
-                },
-            };
-            return Err(Stop {
-                code: "SCHEMA_CHANGED",
-                message: format!("table {}.{}: {}: {why}", table.database, table.name, change.sql),
-                position: None,
-                remedy: "drop the source and create it with the table's new columns".to_string(),
-            });
-        }
-        Ok(())
     }
 
     async fn transaction(&mut self, committed_ms: Option<u64>, changes: Changes) -> Result<(), Broken> {

@@ -16,6 +16,10 @@
 //! - no event is passed over unless it is known to say nothing of a followed table;
 //! - nothing is written to the server: sessions set their own variables and take short read locks.
 //!
+//! [`Polled`] reads whole tables of a MySQL or TiDB again and again, with the SELECT privilege only: a round is one
+//! transaction of the server (`snapshot`), its difference from the store one of ours, its position the round's number
+//! and time. A round that fails moves nothing; the next one begins when the store has the last one.
+//!
 //! MariaDB is refused by name: its GTIDs and events differ.
 
 mod alter;
@@ -27,12 +31,15 @@ pub mod ddl;
 mod decode;
 mod gtid;
 pub(in crate::sources) mod json;
+mod poll;
 mod positions;
 mod run;
 pub mod schema;
+mod settle;
 pub(in crate::sources) mod snapshot;
 mod text;
 mod value;
 mod xa;
 
+pub use poll::Polled;
 pub use run::MySql;

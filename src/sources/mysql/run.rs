@@ -15,6 +15,7 @@ use super::binlog::{Binlog, DIVERGED};
 use super::connect::{Fault, Options};
 use super::gtid::{Gtid, GtidSet};
 use super::positions::GtidPositions;
+use super::settle::settled;
 use super::snapshot::Progress;
 use crate::row::schema::Layout;
 use crate::row::{ObjectId, Position};
@@ -27,9 +28,6 @@ use loading::{Loading, append, next_of_loading};
 const TICK_SECONDS: u64 = 1;
 /// How often a server that lacks transactions is asked again before it counts as another history.
 const DIVERGED_ATTEMPTS_MAX: u32 = 10;
-/// How long the store may take to reach what was sent, when a TRUNCATE needs the rows there are.
-const STORE_SECONDS_MAX: u64 = 60;
-const STORE_POLL_MILLIS: u64 = 5;
 const DELETE_BYTES: usize = 1 << 20;
 
 /// A MySQL server's changelog.
@@ -245,6 +243,7 @@ impl Runner {
                 }
                 self.assembler.forget(&tables);
             }
+            Some(Command::Refresh(_)) => {}
         }
         Ok(())
     }
@@ -303,16 +302,9 @@ impl Runner {
         if self.unsent {
             self.transaction(None, Vec::new(), Changes::none()).await?;
         }
-        let sent = self.executed.as_ref().map(|set| Position(set.to_string()));
-        let deadline = Instant::now() + Duration::from_secs(STORE_SECONDS_MAX);
-        while self.sent_any && self.link.store.positions().get(&self.link.id) != sent.as_ref() {
-            if Instant::now() > deadline {
-                return Err(self.options.lost("empty a table", "the store is far behind").into());
-            }
-            tokio::select! {
-                command = self.link.commands.recv() => self.command(command).map_err(Broken::Ended)?,
-                () = tokio::time::sleep(Duration::from_millis(STORE_POLL_MILLIS)) => {}
-            }
+        let sent = Position(self.executed.as_ref().expect("a session has a set").to_string());
+        if self.sent_any && !settled(&self.link, &sent).await {
+            return Err(self.options.lost("empty a table", "the store is far behind").into());
         }
         let mut stage = self.link.store.stage();
         let columns = self.assembler.table(table).map_or(0, |t| t.schema.columns.len());

@@ -12,9 +12,20 @@ use super::connect::{Fault, Options, connect, query};
 use super::text::Charset;
 use crate::row::schema::{Column, Schema};
 use crate::row::types::SqlType;
-use crate::sources::UpstreamTable;
+use crate::sources::{FollowedTable, UpstreamTable};
 
-const SYSTEM_DATABASES: &str = "('mysql','sys','information_schema','performance_schema')";
+/// In lower case; the last is TiDB's.
+const SYSTEM_DATABASES: &str = "('mysql','sys','information_schema','performance_schema','metrics_schema')";
+
+/// Every database that the account sees, with the number of its tables.
+pub async fn databases(options: &Options) -> Result<Vec<(String, u64)>, Fault> {
+    let sql = format!(
+        "SELECT d.SCHEMA_NAME, COUNT(t.TABLE_NAME) FROM information_schema.SCHEMATA d \
+         LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = d.SCHEMA_NAME AND t.TABLE_TYPE = 'BASE TABLE' \
+         WHERE LOWER(d.SCHEMA_NAME) NOT IN {SYSTEM_DATABASES} GROUP BY d.SCHEMA_NAME ORDER BY d.SCHEMA_NAME"
+    );
+    query(options, &mut connect(options).await?, &sql).await
+}
 
 /// The tables that match a pattern (database, table or `*`; no pattern: all), without the excluded columns
 /// (database, table, column). Names match without regard to case.
@@ -67,6 +78,49 @@ pub async fn tables(
         table.schema.key = keys.and_then(|keys| choose_key(keys, &table.schema));
     }
     Ok(tables)
+}
+
+/// The layouts of followed tables, whose columns and keys must still be what they were when the source was created.
+pub async fn layouts_now(options: &Options, followed: &[FollowedTable]) -> Result<Vec<Vec<String>>, Fault> {
+    let patterns: Vec<_> = followed.iter().map(|t| (t.database.clone(), t.name.clone())).collect();
+    let excluded: Vec<_> = followed.iter().flat_map(excluded).collect();
+    let upstream = tables(options, &patterns, &excluded).await?;
+    let mut layouts = Vec::with_capacity(followed.len());
+    for table in followed {
+        let name = format!("{}.{}", table.database, table.name);
+        let changed = |what: String| {
+            let remedy = "drop and create the source, or ALTER the table back";
+            Err(Fault::stop("SCHEMA_CHANGED", format!("table {name}: {what}"), remedy))
+        };
+        let Some(now) = upstream.iter().find(|u| u.database == table.database && u.name == table.name) else {
+            return changed("it is not there".into());
+        };
+        for column in &table.schema.columns {
+            match now.schema.columns.iter().find(|c| c.name == column.name) {
+                Some(c) if c.sql_type == column.sql_type => {}
+                Some(c) => return changed(format!("column {} was {} and is {}", c.name, column.sql_type, c.sql_type)),
+                None => return changed(format!("column {} is not in it any more", column.name)),
+            }
+        }
+        let (was, is) = (key(&table.schema), key(&now.schema));
+        if was.is_some() && was != is {
+            let shown = |key: Option<Vec<&str>>| key.map_or("gone".to_string(), |key| format!("({})", key.join(", ")));
+            return changed(format!("its key was {} and is {}", shown(was), shown(is)));
+        }
+        layouts.push(now.layout.clone());
+    }
+    Ok(layouts)
+}
+
+/// What CREATE SOURCE left out.
+fn excluded(table: &FollowedTable) -> impl Iterator<Item = (String, String, String)> {
+    let left_out = table.layouts.first().into_iter().flat_map(|layout| &layout.columns);
+    let left_out = left_out.filter(|column| table.schema.position(column).is_none());
+    left_out.map(|column| (table.database.clone(), table.name.clone(), column.clone()))
+}
+
+fn key(schema: &Schema) -> Option<Vec<&str>> {
+    Some(schema.key.as_ref()?.iter().map(|&position| schema.columns[position].name.as_str()).collect())
 }
 
 /// The primary key, else the first unique key whose columns are NOT NULL; all of its columns must be followed.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
-use mysql_async::prelude::Queryable;
+use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Value};
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ use super::binlog::{gtid_executed, gtid_purged};
 use super::connect::{Fault, Options, READ_SECONDS_MAX, connect, execute, literal, one, quoted, within};
 use super::decode::{Batch, Decoder};
 use super::gtid::{Gtid, GtidSet};
-use super::schema;
+use super::schema::layouts_now;
 use super::xa::{self, Xid};
 use crate::row::ObjectId;
 use crate::row::datum::Datum;
@@ -34,6 +34,8 @@ const LOCK_ALL_SECONDS_MAX: u64 = 3;
 const LOCK_TABLES_SECONDS_MAX: u64 = 1;
 /// How long a replica may take to reach what was read of the primary.
 const REPLICA_SECONDS_MAX: u64 = 5;
+/// Other levels have no consistent snapshot.
+const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 const CONNECTIONS_MAX: usize = 2;
 /// Batches that were read of a table and wait for the store.
 const BATCHES_IN_FLIGHT_MAX: usize = 2;
@@ -73,12 +75,12 @@ impl Snapshot {
         prepared: &BTreeMap<Xid, Gtid>,
     ) -> Result<Snapshot, Fault> {
         let options = stream.for_snapshot();
-        let layouts = check_schema(&options, tables).await?;
+        let layouts = layouts_now(&options, tables).await?;
         let mut locker = connect(&options).await?;
         let mut readers = Vec::new();
         for _ in 0..tables.len().min(CONNECTIONS_MAX) {
             let mut reader = connect(&options).await?;
-            execute(&options, &mut reader, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+            execute(&options, &mut reader, ISOLATION).await?;
             readers.push(reader);
         }
         let wait = format!("DO WAIT_FOR_EXECUTED_GTID_SET({}, {REPLICA_SECONDS_MAX})", literal(&seen.to_string()));
@@ -103,7 +105,7 @@ impl Snapshot {
         if missing != GtidSet::default() {
             return Err(options.lost("take a snapshot", format!("it does not have transactions {missing} yet")));
         }
-        if check_schema(&options, tables).await? != layouts {
+        if layouts_now(&options, tables).await? != layouts {
             return Err(options.lost("take a snapshot", "a table was altered meanwhile"));
         }
         Ok(Snapshot { set, again, rows: Reading { tables: decoders(tables, layouts), options, readers } })
@@ -118,52 +120,70 @@ fn decoders(tables: &[FollowedTable], layouts: Vec<Vec<String>>) -> Vec<Arc<Deco
     tables.iter().zip(layouts).map(decoder).collect()
 }
 
-/// Begins a transaction of a TiDB; its timestamp: every commit up to it is seen, none after it. Source: TiDB's document
-/// "Information functions" (TIDB_CURRENT_TSO).
-pub async fn begin_at_tso(options: &Options, conn: &mut Conn) -> Result<u64, Fault> {
-    execute(options, conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-    let tso: Option<u64> = one(options, conn, "SELECT TIDB_CURRENT_TSO()").await?;
-    let none = || options.lost("take a timestamp", "the transaction has none: is it a TiDB?");
-    tso.filter(|tso| *tso > 0).ok_or_else(none)
-}
-
 impl Reading {
-    /// The tables of a TiDB as of the start of one transaction, with its timestamp.
-    pub async fn of_tidb(options: &Options, tables: &[FollowedTable]) -> Result<(Reading, u64), Fault> {
-        let layouts = check_schema(options, tables).await?;
+    /// The tables as of the start of one transaction, with what `point` says of it.
+    pub async fn open<T>(options: &Options, tables: &[FollowedTable], point: &str) -> Result<(Reading, T), Fault>
+    where
+        T: FromRow + Send + 'static,
+    {
+        let layouts = layouts_now(options, tables).await?;
         let mut reader = connect(options).await?;
-        let tso = begin_at_tso(options, &mut reader).await?;
-        if check_schema(options, tables).await? != layouts {
+        execute(options, &mut reader, ISOLATION).await?;
+        execute(options, &mut reader, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
+        let point = one(options, &mut reader, point).await?;
+        if layouts_now(options, tables).await? != layouts {
             return Err(options.lost("take a snapshot", "a table was altered meanwhile"));
         }
-        Ok((Reading { tables: decoders(tables, layouts), options: options.clone(), readers: vec![reader] }, tso))
+        Ok((Reading { tables: decoders(tables, layouts), options: options.clone(), readers: vec![reader] }, point))
     }
 
-    /// Reads all rows. A link that breaks ends the snapshot: its point cannot be had again.
+    /// The tables of a TiDB as of a timestamp: every commit up to it is in the rows, none after it. Source: TiDB's
+    /// document "Information functions" (TIDB_CURRENT_TSO).
+    pub async fn of_tidb(options: &Options, tables: &[FollowedTable]) -> Result<(Reading, u64), Fault> {
+        let (reading, tso) = Reading::open::<Option<u64>>(options, tables, "SELECT TIDB_CURRENT_TSO()").await?;
+        match tso.filter(|tso| *tso > 0) {
+            Some(tso) => Ok((reading, tso)),
+            None => Err(options.lost("take a snapshot", "the transaction has no timestamp: is it a TiDB?")),
+        }
+    }
+
+    /// Reads all rows into generations.
     pub async fn load(
         self,
         store: Arc<Store>,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Vec<(ObjectId, u64)>, Fault> {
+        self.read(store, progress, |table, load| Ok((table, load.finish()?))).await
+    }
+
+    /// Reads all rows; `end` says, on a thread that may block, what becomes of a table once it is read. A link that
+    /// breaks ends the snapshot: its point cannot be had again.
+    pub async fn read<T, E>(self, store: Arc<Store>, progress: mpsc::Sender<Progress>, end: E) -> Result<Vec<T>, Fault>
+    where
+        T: Clone + Send + 'static,
+        E: Fn(ObjectId, Load) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
         let left = Mutex::new(self.tables);
         let next = || left.lock().expect("no one panics while holding it").pop();
-        let (options, store, progress) = (&self.options, &store, &progress);
+        let (options, store, progress, end) = (&self.options, &store, &progress, &end);
         let readers = self.readers.into_iter().map(|mut reader| async move {
-            let mut generations = Vec::new();
+            let mut done = Vec::new();
             while let Some(table) = next() {
-                let load = store.load(table.table.id).map_err(|e| store_failed(options, e))?;
+                let id = table.table.id;
+                let load = store.load(id).map_err(|e| store_failed(options, e))?;
                 let (batches, rows) = mpsc::channel(BATCHES_IN_FLIGHT_MAX);
-                let kept = tokio::task::spawn_blocking(move || keep(load, rows));
+                let end = end.clone();
+                let kept = tokio::task::spawn_blocking(move || keep(load, rows, |load| end(id, load)));
                 // A store that fails closes the channel; why is what it returns.
                 let read = read_table(options, &mut reader, &table, batches, progress).await?;
                 let kept = kept.await.expect("keeping rows does not panic");
-                let generation = kept.map_err(|e| store_failed(options, e))?;
-                let Some(generation) = generation.filter(|_| read) else {
+                let kept = kept.map_err(|e| store_failed(options, e))?;
+                let Some(kept) = kept.filter(|_| read) else {
                     return Err(options.lost("keep rows in the store", "the load ended early"));
                 };
-                generations.push((table.table.id, generation));
+                done.push(kept);
             }
-            Ok::<_, Fault>(generations)
+            Ok::<_, Fault>(done)
         });
         Ok(futures::future::try_join_all(readers).await?.concat())
     }
@@ -192,32 +212,6 @@ async fn again(
             Ok(xa::located(&listed, prepared, &purged))
         }
     }
-}
-
-/// The followed columns must still be what they were when the source was created; gives the layouts.
-async fn check_schema(options: &Options, tables: &[FollowedTable]) -> Result<Vec<Vec<String>>, Fault> {
-    let patterns: Vec<_> = tables.iter().map(|t| (t.database.clone(), t.name.clone())).collect();
-    let upstream = schema::tables(options, &patterns, &[]).await?;
-    let mut layouts = Vec::with_capacity(tables.len());
-    for table in tables {
-        let name = format!("{}.{}", table.database, table.name);
-        let changed = |what: String| {
-            let remedy = "drop and create the source, or ALTER the table back";
-            Err(Fault::stop("SCHEMA_CHANGED", format!("table {name}: {what}"), remedy))
-        };
-        let Some(now) = upstream.iter().find(|u| u.database == table.database && u.name == table.name) else {
-            return changed("it is not there".into());
-        };
-        for column in &table.schema.columns {
-            match now.schema.columns.iter().find(|c| c.name == column.name) {
-                Some(c) if c.sql_type == column.sql_type => {}
-                Some(c) => return changed(format!("column {} was {} and is {}", c.name, column.sql_type, c.sql_type)),
-                None => return changed(format!("column {} is not in it any more", column.name)),
-            }
-        }
-        layouts.push(now.layout.clone());
-    }
-    Ok(layouts)
 }
 
 /// False: this account may not.
@@ -249,11 +243,15 @@ enum Read {
 }
 
 /// Writes the rows that come; disk work, off the async threads, where it would hold up the stream of changes.
-fn keep(mut load: Load, mut rows: mpsc::Receiver<Read>) -> Result<Option<u64>, StoreError> {
+fn keep<T>(
+    mut load: Load,
+    mut rows: mpsc::Receiver<Read>,
+    end: impl FnOnce(Load) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
     while let Some(read) = rows.blocking_recv() {
         match read {
             Read::Rows(rows) => load.push(rows)?,
-            Read::End => return load.finish().map(Some),
+            Read::End => return end(load).map(Some),
         }
     }
     Ok(None)

@@ -1,5 +1,6 @@
 //! Tests of the store at its border, over both engines.
 
+mod difference;
 mod faults;
 mod home;
 mod random;

@@ -1,0 +1,100 @@
+//! What a connection shows and gives without a changelog, against a real MySQL.
+
+#[path = "support/mysql.rs"]
+mod mysql_server;
+#[path = "support/tidemill.rs"]
+mod tidemill_server;
+
+#[path = "upstream/polled.rs"]
+mod polled;
+
+use mysql_server::{Kind, Server};
+use tidemill_server::{Tidemill, sql, temporary, try_sql};
+use tokio_postgres::Client;
+
+/// An account that may read and nothing else.
+const READER: &str = "CREATE USER reader IDENTIFIED BY 'r'; GRANT SELECT ON *.* TO reader";
+
+/// A connection named `c` to the server, as a TiDB or a MySQL would be named.
+async fn connect(client: &Client, server: &Server, kind: &str) {
+    sql(client, "CREATE SECRET r AS 'r'").await;
+    let connection = format!(
+        "CREATE CONNECTION c TO {kind} (HOST '127.0.0.1', PORT {}, USER 'reader', PASSWORD SECRET r)",
+        server.port()
+    );
+    sql(client, &connection).await;
+}
+
+/// Rows with `-` for NULL and a space between cells.
+async fn shown(client: &Client, text: &str) -> Vec<String> {
+    let line = |row: Vec<Option<String>>| {
+        row.into_iter().map(|cell| cell.unwrap_or_else(|| "-".into())).collect::<Vec<_>>().join(" ")
+    };
+    sql(client, text).await.into_iter().map(line).collect()
+}
+
+/// The message and the hint of a refusal.
+async fn refusal(client: &Client, text: &str) -> (String, String) {
+    let error = try_sql(client, text).await.expect_err(text);
+    let error = error.as_db_error().unwrap_or_else(|| panic!("{error:?} in {text}"));
+    (error.message().to_string(), error.hint().unwrap_or_default().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_shows_databases_tables_and_columns() {
+    let Some(server) = Server::start_or_skip(Kind::MySql, &[]).await else { return };
+    server
+        .run(&format!(
+            "{READER}; CREATE DATABASE ref; CREATE DATABASE shop; CREATE DATABASE bare;
+             CREATE TABLE ref.countries (code CHAR(2) PRIMARY KEY, name VARCHAR(40) NOT NULL COMMENT 'in English');
+             CREATE TABLE ref.cities (id INT UNSIGNED, spot POINT, twice INT AS (id * 2) VIRTUAL);
+             CREATE TABLE shop.orders (a INT, b INT, v DECIMAL(12,2), PRIMARY KEY (b, a));
+             CREATE VIEW ref.v AS SELECT 1 AS x"
+        ))
+        .await;
+    for kind in ["MYSQL", "TIDB"] {
+        let directory = temporary(&format!("shown-{kind}"));
+        let tidemill = Tidemill::start(&directory.join("data"), &[], &[]).await;
+        let client = tidemill.client().await;
+        connect(&client, &server, kind).await;
+        assert_eq!(shown(&client, "SHOW DATABASES FROM CONNECTION c").await, ["bare 0", "ref 2", "shop 1"]);
+        let point = "spot (type point is not supported)";
+        let virt = "twice (a virtual generated column: its value is not stored)";
+        let cities = format!("ref.cities 3 - {point}, {virt}");
+        let all = [cities.as_str(), "ref.countries 2 code -", "shop.orders 3 b, a -"];
+        assert_eq!(shown(&client, "SHOW TABLES FROM CONNECTION c").await, all);
+        assert_eq!(shown(&client, "SHOW TABLES FROM CONNECTION c LIKE 'C%'").await, all[..2]);
+        assert_eq!(shown(&client, "SHOW TABLES FROM CONNECTION c LIKE 'shop._rders'").await, all[2..]);
+        assert_eq!(
+            shown(&client, "SHOW COLUMNS FROM CONNECTION c TABLE ref.countries").await,
+            ["code char(2) no key - -", "name varchar(40) no  in English -"]
+        );
+        assert_eq!(
+            shown(&client, "SHOW COLUMNS FROM CONNECTION c TABLE REF.CITIES").await,
+            [
+                "id int unsigned yes  - -",
+                "spot - - - - type point is not supported",
+                "twice - - - - a virtual generated column: its value is not stored"
+            ]
+        );
+        let (message, hint) = refusal(&client, "SHOW COLUMNS FROM CONNECTION c TABLE ref.v").await;
+        assert_eq!(message, "connection c shows no table ref.v");
+        assert_eq!(hint, "SHOW TABLES FROM CONNECTION c lists them");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_without_tables_says_so() {
+    let directory = temporary("shown-none");
+    let tidemill = Tidemill::start(&directory.join("data"), &[], &[]).await;
+    let client = tidemill.client().await;
+    sql(&client, "CREATE CONNECTION shop TO GENERATOR; CREATE CONNECTION k TO KAFKA (BROKERS 'localhost:1')").await;
+    assert_eq!(shown(&client, "SHOW DATABASES FROM CONNECTION shop").await, ["shop 5"]);
+    assert_eq!(
+        shown(&client, "SHOW TABLES FROM CONNECTION shop LIKE '%er_'").await,
+        ["shop.users 3 id -", "shop.orders 4 id -"]
+    );
+    let (message, hint) = refusal(&client, "SHOW TABLES FROM CONNECTION k").await;
+    assert_eq!(message, "the tables of a KAFKA connection cannot be listed");
+    assert_eq!(hint, "VALIDATE CONNECTION lists its topics");
+}
