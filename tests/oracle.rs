@@ -121,7 +121,8 @@ fn write(random: &mut Random, next_id: &mut u64) -> String {
 async fn run(session: &mut Session, text: &str) -> Vec<Vec<Option<String>>> {
     let mut rows = Vec::new();
     for (statement, text) in session.parse(text).unwrap_or_else(|error| panic!("{error:?}: {text}")) {
-        let prepared = session.describe(statement, text.clone()).unwrap_or_else(|error| panic!("{error:?}: {text}"));
+        let prepared =
+            session.describe(statement, text.clone()).await.unwrap_or_else(|error| panic!("{error:?}: {text}"));
         match session.execute(&prepared, &[]).await.unwrap_or_else(|error| panic!("{error:?}: {text}")) {
             Outcome::Done { .. } => {}
             Outcome::Rows { columns, rows: mut stream } => {

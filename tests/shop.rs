@@ -32,7 +32,7 @@ fn options(data: Option<std::path::PathBuf>) -> Options {
 async fn run(session: &mut Session, text: &str) -> Rows {
     let mut rows = Rows::new();
     for (statement, text) in session.parse(text).unwrap() {
-        let prepared = session.describe(statement, text.clone()).unwrap_or_else(|e| panic!("{e:?} in {text}"));
+        let prepared = session.describe(statement, text.clone()).await.unwrap_or_else(|e| panic!("{e:?} in {text}"));
         let outcome = session.execute(&prepared, &[]).await.unwrap_or_else(|e| panic!("{e:?} in {text}"));
         if let Outcome::Rows { columns, rows: mut stream } = outcome {
             while let Some(batch) = stream.next().await {

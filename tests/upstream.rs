@@ -5,6 +5,8 @@ mod mysql_server;
 #[path = "support/tidemill.rs"]
 mod tidemill_server;
 
+#[path = "upstream/adhoc.rs"]
+mod adhoc;
 #[path = "upstream/polled.rs"]
 mod polled;
 

@@ -35,7 +35,7 @@ pub async fn set_up(engine: &Engine, directory: &Path) -> Result<(), EngineError
 
 async fn run(session: &mut Session, text: &str) -> Result<(), EngineError> {
     for (statement, text) in session.parse(text)? {
-        let prepared = session.describe(statement, text)?;
+        let prepared = session.describe(statement, text).await?;
         session.execute(&prepared, &[]).await?;
         session.take_notices();
     }

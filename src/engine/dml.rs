@@ -156,7 +156,7 @@ impl Core {
         let lowered = self.lower_write(query, text)?;
         let mut schema = lowered.plan.schema.clone();
         schema.columns.truncate(schema.columns.len() - lowered.hidden);
-        let mut rows = self.select(lowered, block.point.as_ref().expect("a write has a read point")).await?;
+        let mut rows = self.select(lowered, &[], block.point.as_ref().expect("a write has a read point")).await?;
         let mut batches = Vec::new();
         while let Some(batch) = rows.next().await {
             batches.push(batch?);

@@ -22,6 +22,7 @@ mod downstream;
 mod feeds;
 mod fit;
 mod flows;
+mod foreign;
 mod jobs;
 mod load;
 mod names;

@@ -6,12 +6,15 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::record_batch::RecordBatch;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::dataflow::{ErrorRow, evaluate};
 use crate::engine::Core;
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::foreign::Opened;
 use crate::engine::progress::Hold;
 use crate::engine::session::RowStream;
+use crate::plan::foreign::Foreign;
 use crate::plan::ir::{Op, Plan};
 use crate::plan::lower::Lowered;
 use crate::row::delta::Delta;
@@ -52,18 +55,30 @@ impl Core {
     }
 
     /// Runs a lowered query at a read point.
-    pub async fn select(&self, lowered: Lowered, point: &ReadPoint) -> Result<RowStream, EngineError> {
+    pub async fn select(
+        &self,
+        mut lowered: Lowered,
+        foreign: &[Foreign],
+        point: &ReadPoint,
+    ) -> Result<RowStream, EngineError> {
+        let Opened { rows: mut arriving, readers } = self.open_foreign(&mut lowered, foreign).await?;
         if let Some(object) = single_input(&lowered.plan)
             && lowered.order_by.is_empty()
             && point.pending.is_empty()
         {
-            let rows = self.scan(object, point).await?;
-            return Ok(stream_linear(lowered, object, rows));
+            let rows = match arriving.remove(&object) {
+                Some(rows) => rows,
+                None => self.scan(object, point).await?,
+            };
+            return Ok(stream_linear(lowered, object, rows, readers));
         }
         let mut inputs = BTreeMap::new();
         let mut bytes = 0;
         for object in lowered.plan.objects() {
-            let rows = self.scan(object, point).await?;
+            let rows = match arriving.remove(&object) {
+                Some(rows) => rows,
+                None => self.scan(object, point).await?,
+            };
             inputs.insert(
                 object,
                 tokio::task::spawn_blocking(move || gather(rows, &mut bytes)).await.map_err(panicked)??,
@@ -136,7 +151,7 @@ fn gather(rows: Rows, bytes: &mut usize) -> Result<Vec<Delta>, EngineError> {
 }
 
 /// A query over one object, batch by batch, so that its size is not bounded by memory.
-fn stream_linear(lowered: Lowered, object: ObjectId, rows: Rows) -> RowStream {
+fn stream_linear(lowered: Lowered, object: ObjectId, rows: Rows, readers: JoinSet<()>) -> RowStream {
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD_MAX);
     tokio::task::spawn_blocking(move || {
         let (mut skip, mut left) = (lowered.offset as usize, lowered.limit.map(|limit| limit as usize));
@@ -163,8 +178,8 @@ fn stream_linear(lowered: Lowered, object: ObjectId, rows: Rows) -> RowStream {
             }
         }
     });
-    Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|batch| (batch, receiver))
+    Box::pin(futures::stream::unfold((receiver, readers), |(mut receiver, readers)| async move {
+        receiver.recv().await.map(|batch| (batch, (receiver, readers)))
     }))
 }
 

@@ -13,6 +13,7 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::read::ReadPoint;
 use crate::engine::{show, subscribe};
 use crate::plan::explain::explain;
+use crate::plan::foreign::Foreign;
 use crate::plan::functions::types::LONGTEXT;
 use crate::plan::lower::{Lowered, Settings, lower};
 use crate::plan::parameters;
@@ -21,6 +22,7 @@ use crate::plan::refuse::Use;
 use crate::plan::relations::CatalogRelations;
 use crate::plan::statement::{CreateView, Explain, ObjectKind, Statement};
 use crate::plan::wait::{self, Wait};
+use crate::row::ObjectId;
 use crate::row::schema::Column;
 use crate::row::types::SqlType;
 
@@ -54,6 +56,13 @@ pub struct Prepared {
     pub columns: Vec<Column>,
 }
 
+/// A planned query and what it reads besides what the catalog knows.
+struct Reads {
+    lowered: Lowered,
+    foreign: Vec<Foreign>,
+    notices: Vec<String>,
+}
+
 /// Rows of an answer, as they come; dropping it ends the work.
 pub type RowStream = Pin<Box<dyn Stream<Item = Result<RecordBatch, EngineError>> + Send>>;
 
@@ -85,14 +94,14 @@ impl Session {
         let Some((statement, text)) = statements.pop() else {
             return Err(EngineError::new(ErrorKind::Syntax, "an empty statement cannot be prepared"));
         };
-        self.describe(statement, text)
+        self.describe(statement, text).await
     }
 
     /// The parameters and columns of a statement.
-    pub fn describe(&self, statement: Statement, text: String) -> Result<Prepared, EngineError> {
+    pub async fn describe(&self, statement: Statement, text: String) -> Result<Prepared, EngineError> {
         let (parameters, columns) = match &statement {
             Statement::Select(query) => {
-                let lowered = self.lower(query, &text)?;
+                let Reads { lowered, .. } = self.lower(query, &text).await?;
                 let visible = lowered.plan.schema.columns.len() - lowered.hidden;
                 (lowered.parameters, lowered.plan.schema.columns[..visible].to_vec())
             }
@@ -166,8 +175,8 @@ impl Session {
         match &prepared.statement {
             Statement::Select(query) => {
                 let query = parameters::bind(query, &prepared.parameters, parameters)?;
-                let lowered = self.lower(&query, text)?;
-                self.select(lowered).await
+                let reads = self.lower(&query, text).await?;
+                self.select(reads).await
             }
             Statement::Wait { arguments } => {
                 let wait = wait::read(&parameters::bind(arguments, &prepared.parameters, parameters)?)?;
@@ -178,7 +187,7 @@ impl Session {
                 Ok(Outcome::Done { tag })
             }
             Statement::Show(what) => core.show(what).await,
-            Statement::Explain(what) => self.explain(what, text),
+            Statement::Explain(what) => self.explain(what, text).await,
             Statement::Subscribe { name, snapshot } => {
                 let view = core.resolve_kind(name, ObjectKind::MaterializedView)?;
                 let (schema, _) = core.relation(view.id());
@@ -214,12 +223,33 @@ impl Session {
         }
     }
 
-    fn lower(&self, query: &sqlparser::ast::Query, text: &str) -> Result<Lowered, EngineError> {
+    /// Plans a query; tables that no source follows are asked of their connections as their names turn up.
+    async fn lower(&self, query: &sqlparser::ast::Query, text: &str) -> Result<Reads, EngineError> {
         let settings = Settings { time_zone: "+00:00".to_string() };
-        Ok(lower(query, text, Use::Select, &CatalogRelations::new(&self.core.lock_catalog()), &settings)?)
+        let (mut foreign, mut notices) = (Vec::new(), Vec::new());
+        loop {
+            let (lowered, wanted) = {
+                let catalog = self.core.lock_catalog();
+                let relations = CatalogRelations::new(&catalog).with(&foreign);
+                (lower(query, text, Use::Select, &relations, &settings), relations.wanted())
+            };
+            let unknown = match lowered {
+                Ok(lowered) => return Ok(Reads { lowered, foreign, notices }),
+                Err(error) => error,
+            };
+            let Some((connection, name)) = wanted.into_iter().next() else { return Err(unknown.into()) };
+            // No object of the catalog gets so high an id.
+            let object = ObjectId(u64::MAX - foreign.len() as u64);
+            let Some((found, left_out)) = self.core.foreign(connection, name, object).await? else {
+                return Err(unknown.into());
+            };
+            foreign.push(found);
+            notices.extend(left_out);
+        }
     }
 
-    async fn select(&mut self, lowered: Lowered) -> Result<Outcome, EngineError> {
+    async fn select(&mut self, Reads { lowered, foreign, notices }: Reads) -> Result<Outcome, EngineError> {
+        self.notices.extend(notices);
         let visible = lowered.plan.schema.columns.len() - lowered.hidden;
         let columns = lowered.plan.schema.columns[..visible].to_vec();
         let core = Arc::clone(&self.core);
@@ -228,9 +258,9 @@ impl Session {
                 if block.point.is_none() {
                     block.point = Some(core.read_point().await?);
                 }
-                core.select(lowered, block.point.as_ref().expect("set above")).await?
+                core.select(lowered, &foreign, block.point.as_ref().expect("set above")).await?
             }
-            None => core.select(lowered, &core.read_point().await?).await?,
+            None => core.select(lowered, &foreign, &core.read_point().await?).await?,
         };
         Ok(Outcome::Rows { columns, rows })
     }
@@ -246,9 +276,9 @@ impl Session {
         Ok(show::table(&[wait::NAME], vec![vec![Some(reached)]]))
     }
 
-    fn explain(&mut self, what: &Explain, text: &str) -> Result<Outcome, EngineError> {
+    async fn explain(&mut self, what: &Explain, text: &str) -> Result<Outcome, EngineError> {
         let plan = match what {
-            Explain::Query(query) => explain(&self.lower(query, text)?.plan),
+            Explain::Query(query) => explain(&self.lower(query, text).await?.lowered.plan),
             Explain::View(name) => {
                 let object = self.core.resolve(name)?;
                 self.core.explain_view(&object)?

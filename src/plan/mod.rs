@@ -11,6 +11,7 @@ pub mod define;
 mod desugar;
 pub mod dialect;
 pub mod explain;
+pub mod foreign;
 pub mod functions;
 pub mod ir;
 mod keys;

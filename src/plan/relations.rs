@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use crate::catalog::object::{Object, ObjectKind, View};
+use crate::catalog::object::{Connection, ConnectionKind, Object, ObjectKind, View};
 use crate::catalog::{Catalog, CatalogError};
+use crate::plan::foreign::Foreign;
 use crate::plan::{PlanError, PlanErrorKind, Relation, Relations};
 use crate::row::ObjectId;
 
@@ -14,17 +15,26 @@ pub struct CatalogRelations<'a> {
     /// The only relations that a name can mean; `None`: all.
     among: Option<&'a [ObjectId]>,
     used: Mutex<BTreeSet<ObjectId>>,
+    /// Tables that no source follows, for this statement.
+    foreign: &'a [Foreign],
+    /// Those that could be had of a connection and are not among them: connection, database, table.
+    wanted: Mutex<Vec<(ObjectId, [String; 3])>>,
 }
 
 impl<'a> CatalogRelations<'a> {
     /// For a new statement.
     pub fn new(catalog: &'a Catalog) -> CatalogRelations<'a> {
-        CatalogRelations { catalog, among: None, used: Mutex::default() }
+        CatalogRelations { catalog, among: None, used: Mutex::default(), foreign: &[], wanted: Mutex::default() }
+    }
+
+    /// For a statement that may read tables which no source follows.
+    pub fn with(self, foreign: &'a [Foreign]) -> CatalogRelations<'a> {
+        CatalogRelations { foreign, ..self }
     }
 
     /// For a view that is planned again: tables that came later do not make its names ambiguous.
     pub fn of_view(catalog: &'a Catalog, view: &'a View) -> CatalogRelations<'a> {
-        CatalogRelations { catalog, among: Some(&view.depends_on), used: Mutex::default() }
+        CatalogRelations { among: Some(&view.depends_on), ..CatalogRelations::new(catalog) }
     }
 
     /// The relations that were asked for, those inside plain views included, in the order of their ids.
@@ -32,23 +42,44 @@ impl<'a> CatalogRelations<'a> {
         self.used.lock().expect("no holder of the lock panics").iter().copied().collect()
     }
 
-    fn unknown(&self, parts: &[String], error: CatalogError) -> PlanError {
-        let mut unknown = plan_error(error);
-        if let ([connection, database, table], None) = (parts, &unknown.hint)
-            && self.catalog.find(ObjectKind::Connection, std::slice::from_ref(connection)).is_ok()
-        {
-            unknown.hint = Some(format!(
-                "no source follows it: CREATE SOURCE … FROM CONNECTION {connection} TABLES ({database}.{table})"
-            ));
+    /// The names that stood for nothing and may be tables of a connection.
+    pub fn wanted(&self) -> Vec<(ObjectId, [String; 3])> {
+        self.wanted.lock().expect("no holder of the lock panics").clone()
+    }
+
+    fn unknown(&self, parts: &[String], error: CatalogError) -> Result<Relation, PlanError> {
+        let is_this = |foreign: &&Foreign| {
+            parts.len() == 3 && foreign.name.iter().zip(parts).all(|(a, b)| a.eq_ignore_ascii_case(b))
+        };
+        if let Some(Foreign { object, name, schema, .. }) = self.foreign.iter().find(is_this) {
+            return Ok(Relation::Stored { object: *object, name: name.join("."), schema: schema.clone() });
         }
-        unknown
+        let mut unknown = plan_error(error);
+        if let ([connection, database, table], PlanErrorKind::UnknownRelation) = (parts, unknown.kind)
+            && let Ok(found) = self.catalog.find(ObjectKind::Connection, std::slice::from_ref(connection))
+            && let Object::Connection(Connection { id, kind: ConnectionKind::Mysql | ConnectionKind::Tidb, .. }) =
+                **found
+        {
+            let name = [connection, database, table].map(String::clone);
+            self.wanted.lock().expect("no holder of the lock panics").push((id, name));
+            unknown.hint.get_or_insert_with(|| {
+                format!(
+                    "no source follows it: CREATE SOURCE … FROM CONNECTION {connection} TABLES ({database}.{table}), \
+                     with REFRESH EVERY '1 minute' where there is no changelog; a SELECT alone reads it as it is"
+                )
+            });
+        }
+        Err(unknown)
     }
 }
 
 impl Relations for CatalogRelations<'_> {
     fn relation(&self, parts: &[String]) -> Result<Relation, PlanError> {
         let found = self.catalog.resolve_among(parts, |id| self.among.is_none_or(|among| among.contains(&id)));
-        let object = found.map_err(|e| self.unknown(parts, e))?;
+        let object = match found {
+            Ok(object) => object,
+            Err(error) => return self.unknown(parts, error),
+        };
         self.used.lock().expect("no holder of the lock panics").insert(object.id());
         Ok(match &**object {
             Object::Table(table) => {

@@ -54,7 +54,7 @@ type Rows = Vec<Vec<Option<String>>>;
 async fn try_run(session: &mut Session, text: &str) -> Result<Rows, EngineError> {
     let mut rows = Vec::new();
     for (statement, text) in session.parse(text)? {
-        let prepared = session.describe(statement, text)?;
+        let prepared = session.describe(statement, text).await?;
         match session.execute(&prepared, &[]).await? {
             Outcome::Done { .. } => {}
             Outcome::Rows { columns, rows: mut stream } => {

@@ -10,7 +10,7 @@ use datafusion_expr::{
 };
 
 use super::cast::{Mode, Zone};
-use super::{Fault, Function, Types, arithmetic, cast};
+use super::{Fault, Function, Types, arithmetic, cast, types};
 use crate::row::datum::{ColumnBuilder, Datum};
 use crate::row::types::SqlType;
 
@@ -58,6 +58,19 @@ impl Bound {
             (Kernel::Cast(..), _) => format!("CAST({} AS {})", args.join(", "), self.returns),
             (Kernel::Function(function), _) => format!("{}({})", function.name.to_uppercase(), args.join(", ")),
         }
+    }
+
+    /// The type that it gives its argument, where no value becomes another one.
+    pub fn widens(&self) -> Option<&SqlType> {
+        let (Kernel::Cast(..), [from]) = (self.kernel, self.args.as_slice()) else { return None };
+        let keeps = match (from, &self.returns) {
+            (SqlType::Int { .. }, SqlType::Int { .. }) | (_, SqlType::Decimal { .. }) => {
+                cast::fits_always(from, &self.returns)
+            }
+            (SqlType::Char(_) | SqlType::Varchar(_) | SqlType::Text(_), to) => *to == types::LONGTEXT,
+            _ => false,
+        };
+        keeps.then_some(&self.returns)
     }
 
     pub fn run(&self, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef, Fault> {

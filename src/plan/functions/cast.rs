@@ -137,7 +137,7 @@ fn widens_in_place(from: &SqlType, to: &SqlType) -> bool {
 }
 
 /// Arrow's own cast is exact and total between these.
-fn fits_always(from: &SqlType, to: &SqlType) -> bool {
+pub fn fits_always(from: &SqlType, to: &SqlType) -> bool {
     let exact = |t: &SqlType| matches!(t, SqlType::Bool | SqlType::Int { .. } | SqlType::Year | SqlType::Bit(_));
     match (from, to) {
         (SqlType::Bool, SqlType::Int { .. }) => true,

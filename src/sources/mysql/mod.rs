@@ -36,7 +36,7 @@ mod positions;
 mod run;
 pub mod schema;
 mod settle;
-pub(in crate::sources) mod snapshot;
+pub mod snapshot;
 mod text;
 mod value;
 mod xa;

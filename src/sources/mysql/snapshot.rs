@@ -147,6 +147,17 @@ impl Reading {
         }
     }
 
+    /// Reads the tables one after the other, each with what is said behind its FROM; rows are handed on as they come.
+    pub async fn stream(mut self, outputs: &[(String, mpsc::Sender<Read>)]) -> Result<(), Fault> {
+        let reader = self.readers.first_mut().expect("an open reading has a reader");
+        for (decoder, (clause, rows)) in self.tables.iter().zip(outputs) {
+            if !read_rows(&self.options, reader, decoder, clause, rows, |_| {}).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads all rows into generations.
     pub async fn load(
         self,
@@ -235,8 +246,8 @@ async fn lock_tables(options: &Options, conn: &mut Conn, tables: &[FollowedTable
     })
 }
 
-/// What a reader hands to the thread that writes the store.
-enum Read {
+/// What a reader hands on.
+pub enum Read {
     Rows(RecordBatch),
     /// All rows have come: without it, the link broke and there is no generation.
     End,
@@ -272,9 +283,26 @@ async fn read_table(
         literal(&table.name)
     );
     let rows_expected: Option<u64> = one(options, conn, &estimate).await?;
+    read_rows(options, conn, decoder, "", &batches, |rows| {
+        // A report that finds no room is followed by a newer one.
+        let _ = progress.try_send(Progress { table: table.id, rows, rows_expected });
+    })
+    .await
+}
+
+/// Reads a table's rows, all those that `clause` lets through; false if nobody takes them any more.
+async fn read_rows(
+    options: &Options,
+    conn: &mut Conn,
+    decoder: &Decoder,
+    clause: &str,
+    batches: &mpsc::Sender<Read>,
+    mut report: impl FnMut(u64),
+) -> Result<bool, Fault> {
+    let table = &decoder.table;
     let columns: Vec<String> = table.schema.columns.iter().map(|c| quoted(&c.name)).collect();
     // As a prepared statement: the binary form of the answer keeps every bit of a FLOAT.
-    let sql = format!("SELECT {} FROM {}", columns.join(", "), full_name(&decoder.table));
+    let sql = format!("SELECT {} FROM {}{clause}", columns.join(", "), full_name(table));
     let mut result = within(options, "read a table", READ_SECONDS_MAX, conn.exec_iter(sql, ())).await?;
     let mut batch = decoder.batch();
     let mut rows = 0;
@@ -294,8 +322,7 @@ async fn read_table(
             if batches.send(Read::Rows(delta.rows)).await.is_err() {
                 return Ok(false);
             }
-            // A report that finds no room is followed by a newer one.
-            let _ = progress.try_send(Progress { table: table.id, rows, rows_expected });
+            report(rows);
         }
         if !more {
             return Ok(batches.send(Read::End).await.is_ok());
