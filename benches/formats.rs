@@ -236,8 +236,11 @@ fn main() {
         let values: Vec<&[u8]> = feed.messages.iter().map(|(_, value)| &value[..]).collect();
         let bytes = feed.messages.iter().map(|(key, value)| key.as_ref().map_or(0, Vec::len) + value.len()).sum();
         measure(feed.name, feed.rows, bytes, rounds, || {
-            let messages =
-                feed.messages.iter().map(|(key, value)| Message { key: key.as_deref(), value: Some(value), topic: "" });
+            let messages = feed.messages.iter().map(|(key, value)| Message {
+                key: key.as_deref(),
+                value: Some(value),
+                ..Message::default()
+            });
             decode(&mut *feed.decoder, &tables, messages);
         });
         // Compressed or framed, they are no JSON by themselves.

@@ -5,6 +5,8 @@
 
 #[path = "support/bank.rs"]
 mod bank;
+#[path = "changefeed/plain.rs"]
+mod plain;
 #[path = "changefeed/spill.rs"]
 mod spill;
 #[path = "support/ticdc.rs"]
@@ -33,6 +35,8 @@ mod mismatch;
 #[cfg(feature = "kafka")]
 #[path = "support/mysql.rs"]
 mod mysql_server;
+#[path = "changefeed/plain_kafka.rs"]
+mod plain_kafka;
 #[cfg(feature = "kafka")]
 #[path = "changefeed/poison.rs"]
 mod poison;

@@ -22,7 +22,7 @@ use rdkafka::producer::Producer;
 use reading::{Reading, WAIT, text};
 use tidemill::sources::log::kafka::options::{Options, Topics};
 use tidemill::sources::log::kafka::{KafkaLog, MISSING_OPENINGS_MAX, check};
-use tidemill::sources::log::{Begin, Entry, Fault, Log, Offsets};
+use tidemill::sources::log::{Begin, Entry, Fault, Log, Offsets, Others};
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
@@ -143,6 +143,22 @@ async fn beginnings(broker: &Broker) {
     assert_eq!(from(Begin::Time(old)).await, [0, 0]);
     assert_eq!(from(Begin::Time(old + 1)).await, [1, 0]);
     assert_eq!(from(Begin::Time(old + 3_600_000)).await, [2, 0], "later than every message: the end");
+    let offsets = |named: &[(Option<&str>, i32, i64)], others| Begin::Offsets {
+        named: named.iter().map(|(topic, number, at)| ((topic.map(str::to_string), *number), *at)).collect(),
+        others,
+    };
+    assert_eq!(from(offsets(&[(None, 0, 1), (Some("times"), 1, 0)], None)).await, [1, 0]);
+    assert_eq!(from(offsets(&[(None, 1, 0)], Some(Others::Latest))).await, [2, 0]);
+    assert_eq!(from(offsets(&[(None, 0, 2)], Some(Others::Earliest))).await, [2, 0], "the end is a place to begin");
+    for (named, said) in [
+        (&[(None, 0, 1)][..], "says no offset of topic times, partition 1"),
+        (&[(None, 0, 3), (None, 1, 0)], "partition 0 has offsets from 0 to 2, and is to begin at 3"),
+        (&[(None, 0, 0), (None, 1, 0), (Some("times"), 2, 0)], "topic times has no partition 2"),
+    ] {
+        let fault = Reading::named(broker, &["times"]).try_open(offsets(named, None)).await.expect_err(said);
+        let Fault::Stop(stop) = fault else { panic!("{fault:?}") };
+        assert!(stop.code == "START_INVALID" && stop.message.contains(said), "{stop:?}");
+    }
 }
 
 async fn a_pattern(broker: &Broker) {

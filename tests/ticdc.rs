@@ -32,7 +32,7 @@ fn decoder(encoder: &Encoder) -> Box<dyn Decode> {
 
 fn read(decoder: &mut dyn Decode, message: &Encoded, tables: &Tables) -> Result<Vec<Said>, BadMessage> {
     let mut said = Vec::new();
-    let message = Message { key: message.0.as_deref(), value: Some(&message.1), topic: "feed" };
+    let message = Message { key: message.0.as_deref(), value: Some(&message.1), ..Message::default() };
     decoder.decode(message, tables, &mut said).map(|()| said)
 }
 
@@ -156,7 +156,7 @@ fn batches_keep_their_order_and_are_read_whole_or_not_at_all() {
     messages.push((Some([&1u64.to_be_bytes()[..], &1u64.to_be_bytes(), b"{"].concat()), 0u64.to_be_bytes().to_vec()));
     let (key, value) = ticdc::join(&messages);
     let mut said = vec![Said::Watermark(1)];
-    let message = Message { key: key.as_deref(), value: Some(&value), topic: "" };
+    let message = Message { key: key.as_deref(), value: Some(&value), ..Message::default() };
     assert!(decoder.decode(message, &tables, &mut said).is_err());
     assert_eq!(said, [Said::Watermark(1)]);
 }

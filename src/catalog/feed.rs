@@ -18,6 +18,9 @@ pub struct Feed {
     pub time_zone: Option<String>,
     #[serde(default)]
     pub compression: FeedCompression,
+    /// Of CSV.
+    #[serde(default)]
+    pub csv: Csv,
     /// The connection that the tables' columns were taken from; `None`: they were declared.
     pub schemas: Option<ObjectId>,
     /// The tables are copied from that connection before the first message is read.
@@ -67,13 +70,42 @@ impl Default for Topics {
 }
 
 /// Where a changefeed that was never read begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartAt {
     #[default]
     Earliest,
     Latest,
     /// Milliseconds since the epoch.
     Time(i64),
+    Offsets {
+        named: Vec<StartOffset>,
+        others: Option<OtherPartitions>,
+    },
+}
+
+/// The first message of a partition that is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartOffset {
+    /// `None`: of the one topic that the source reads.
+    pub topic: Option<String>,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// Where partitions begin that no offset was said for; there must be none where this is not said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OtherPartitions {
+    Earliest,
+    Latest,
+}
+
+/// How records of CSV are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Csv {
+    /// Between fields; `None`: a comma.
+    pub delimiter: Option<char>,
+    /// Each file begins with the names of its columns.
+    pub header: bool,
 }
 
 /// Of values inside messages, on top of the topic's own.
@@ -94,6 +126,10 @@ pub enum FeedFormat {
     /// TiCDC's.
     Simple,
     DebeziumJson,
+    /// Rows without an envelope.
+    Json,
+    /// Likewise.
+    Csv,
 }
 
 impl FeedCompression {
@@ -110,8 +146,19 @@ impl FeedCompression {
 }
 
 impl FeedFormat {
-    pub const ALL: [FeedFormat; 4] =
-        [FeedFormat::CanalJson, FeedFormat::OpenProtocol, FeedFormat::Simple, FeedFormat::DebeziumJson];
+    pub const ALL: [FeedFormat; 6] = [
+        FeedFormat::CanalJson,
+        FeedFormat::OpenProtocol,
+        FeedFormat::Simple,
+        FeedFormat::DebeziumJson,
+        FeedFormat::Json,
+        FeedFormat::Csv,
+    ];
+
+    /// Its messages are rows, and say nothing else.
+    pub fn is_plain(self) -> bool {
+        matches!(self, FeedFormat::Json | FeedFormat::Csv)
+    }
 
     /// As the changefeeds name it.
     pub fn word(self) -> &'static str {
@@ -120,6 +167,8 @@ impl FeedFormat {
             FeedFormat::OpenProtocol => "open-protocol",
             FeedFormat::Simple => "simple",
             FeedFormat::DebeziumJson => "debezium-json",
+            FeedFormat::Json => "json",
+            FeedFormat::Csv => "csv",
         }
     }
 }

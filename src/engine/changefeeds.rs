@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::catalog::feed::{Feed, FeedCompression, FeedFormat, OnBadMessage, OnMismatch, QUARANTINE, StartAt, Topics};
+use crate::catalog::feed::{
+    Feed, FeedCompression, FeedFormat, OnBadMessage, OnMismatch, OtherPartitions, QUARANTINE, StartAt, Topics,
+};
 #[cfg(feature = "kafka")]
 use crate::catalog::object::SaslMechanism;
 use crate::catalog::object::{Connection, ConnectionKind, Source};
@@ -18,12 +20,13 @@ use crate::sources::collect::window::Limits;
 use crate::sources::formats::canal::{Canal, Expects};
 use crate::sources::formats::debezium::{Debezium, Modes};
 use crate::sources::formats::open::OpenProtocol;
+use crate::sources::formats::plain::{Csv, Encoding, Plain, place};
 use crate::sources::formats::simple::Simple;
 use crate::sources::formats::{Compression, Decode, Settings};
-use crate::sources::log::files::FilesLog;
+use crate::sources::log::files::{FilesLog, Lines};
 #[cfg(feature = "kafka")]
 use crate::sources::log::kafka::{KafkaLog, options as kafka};
-use crate::sources::log::{Begin, Log};
+use crate::sources::log::{Begin, Log, Others};
 #[cfg(feature = "kafka")]
 use crate::sources::mysql::connect::Password;
 use crate::sources::{Check, UpstreamTable};
@@ -31,11 +34,6 @@ use crate::sources::{Check, UpstreamTable};
 impl Core {
     pub fn changefeed(&self, connection: &Connection, source: &Source) -> Result<Changefeed, EngineError> {
         let feed = source.feed.as_ref().expect("a source of this connection is a changefeed");
-        let begin = match feed.start {
-            StartAt::Earliest => Begin::Earliest,
-            StartAt::Latest => Begin::Latest,
-            StartAt::Time(ms) => Begin::Time(ms),
-        };
         let log = self.log(connection, feed)?;
         let upstream = feed.schemas.map(|id| self.connection(id)).transpose()?;
         let upstream = upstream.map(|upstream| self.mysql_options(&upstream)).transpose()?;
@@ -43,7 +41,7 @@ impl Core {
             log,
             decode: decoder(feed),
             consistency: consistency(feed),
-            begin,
+            begin: begin(&feed.start),
             limits: Limits::default(),
             transactions: feed.transactions.clone(),
             upstream,
@@ -57,7 +55,12 @@ impl Core {
         match (connection.kind, &feed.topics) {
             (ConnectionKind::Files, Topics::Path(path)) => {
                 let root = connection.options.path.clone().expect("checked at CREATE CONNECTION");
-                Ok(Box::new(FilesLog::new(PathBuf::from(root).join(path))))
+                let lines = match feed.format {
+                    FeedFormat::Csv => Lines::Csv,
+                    FeedFormat::Json => Lines::Json,
+                    _ => Lines::Changes,
+                };
+                Ok(Box::new(FilesLog::new(PathBuf::from(root).join(path), lines)))
             }
             (ConnectionKind::Kafka, Topics::Names(_) | Topics::Pattern(_)) => self.kafka_log(connection, feed),
             (kind, _) => {
@@ -136,6 +139,10 @@ impl Core {
             found.retain(|known| known.database != database || known.name != table);
             found.push(UpstreamTable { database, name: table, schema: schema.clone(), layout, unsupported: vec![] });
         }
+        let format = feed.format.expect("checked with the clauses");
+        if format.is_plain() {
+            found = found.into_iter().map(|table| with_place(table, create)).collect::<Result<_, _>>()?;
+        }
         let hint = "changes in messages may come twice: only a key tells whether a row is there already";
         keyed(&found, hint, create.name.at)?;
         Ok(found)
@@ -164,11 +171,39 @@ fn without_kafka() -> EngineError {
     error.hint("build it with the feature `kafka`, which is on by default")
 }
 
+/// A table of rows without an envelope: without a key of its own, it has the place of the message.
+fn with_place(table: UpstreamTable, create: &CreateSource) -> Result<UpstreamTable, EngineError> {
+    if let Some((column, sql_type)) = place::misdeclared(&table.schema) {
+        let name = format!("{}.{}.{}", table.database, table.name, column.name);
+        let message = format!("{name} holds the place of the message, which is no {}", column.sql_type);
+        let hint = format!("declare it {} {sql_type}, or give the column another name", column.name);
+        return Err(EngineError::new(ErrorKind::NotSupported, message).hint(hint).at(create.name.at));
+    }
+    let schema = place::keyed(table.schema);
+    let layout = schema.columns.iter().map(|column| column.name.clone()).collect();
+    Ok(UpstreamTable { schema, layout, ..table })
+}
+
+fn begin(start: &StartAt) -> Begin {
+    match start {
+        StartAt::Earliest => Begin::Earliest,
+        StartAt::Latest => Begin::Latest,
+        StartAt::Time(ms) => Begin::Time(*ms),
+        StartAt::Offsets { named, others } => Begin::Offsets {
+            named: named.iter().map(|named| ((named.topic.clone(), named.partition), named.offset)).collect(),
+            others: others.map(|others| match others {
+                OtherPartitions::Earliest => Others::Earliest,
+                OtherPartitions::Latest => Others::Latest,
+            }),
+        },
+    }
+}
+
 fn consistency(feed: &Feed) -> Consistency {
     match feed.format {
         _ if feed.by_row => Consistency::Rows,
         FeedFormat::DebeziumJson if feed.transactions.is_some() => Consistency::Transactions,
-        FeedFormat::DebeziumJson => Consistency::Rows,
+        FeedFormat::DebeziumJson | FeedFormat::Json | FeedFormat::Csv => Consistency::Rows,
         FeedFormat::CanalJson | FeedFormat::OpenProtocol | FeedFormat::Simple => Consistency::Watermarks,
     }
 }
@@ -187,5 +222,10 @@ fn decoder(feed: &Feed) -> Box<dyn Decode> {
         FeedFormat::OpenProtocol => Box::new(OpenProtocol::new(settings)),
         FeedFormat::Simple => Box::new(Simple::new(settings)),
         FeedFormat::DebeziumJson => Box::new(Debezium::new(Modes::default())),
+        FeedFormat::Json => Box::new(Plain::new(settings, Encoding::Json)),
+        FeedFormat::Csv => {
+            let (delimiter, header) = (feed.csv.delimiter.unwrap_or(','), feed.csv.header);
+            Box::new(Plain::new(settings, Encoding::Csv(Csv { delimiter, header })))
+        }
     }
 }

@@ -3,15 +3,15 @@
 //! References become ids here, and what only the catalog can tell (is the secret there, can this connection be read)
 //! is checked here. The engine allocates the id, plans a view's query and adds the object.
 
+mod feed;
+
 use crate::catalog::Catalog;
-use crate::catalog::feed::{Feed, FeedFormat, OnBadMessage, OnMismatch, StartAt};
 use crate::catalog::object::{
     Connection, ConnectionKind, ConnectionOptions, Object, ObjectKind, SaslMechanism, Secret, SecretFrom, Source,
     SslMode, Table, View, ViewOptions, WideTable,
 };
-use crate::plan::functions::cast::Zone;
 use crate::plan::relations::plan_error;
-use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, FeedClauses, Name, OptionValue};
+use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, Name, OptionValue};
 use crate::plan::{PlanError, PlanErrorKind};
 use crate::row::ObjectId;
 use crate::row::schema::Schema;
@@ -73,7 +73,9 @@ pub fn source(catalog: &Catalog, id: ObjectId, create: &CreateSource) -> Result<
             return refused(message, "REFRESH EVERY reads the tables of a MYSQL or TIDB connection");
         }
         (ConnectionKind::Mysql | ConnectionKind::Generator, None) => None,
-        (ConnectionKind::Kafka | ConnectionKind::Files, Some(clauses)) => Some(feed(catalog, create, clauses)?),
+        (ConnectionKind::Kafka | ConnectionKind::Files, Some(clauses)) => {
+            Some(feed::feed(catalog, connection.kind, create, clauses)?)
+        }
         (ConnectionKind::Kafka, None) => {
             return refused("no topic is named".to_string(), "FROM CONNECTION … (TOPIC 'name') FORMAT 'canal-json' …");
         }
@@ -101,86 +103,6 @@ pub fn source(catalog: &Catalog, id: ObjectId, create: &CreateSource) -> Result<
         feed,
         refresh_seconds: create.refresh_seconds,
     })
-}
-
-fn feed(catalog: &Catalog, create: &CreateSource, clauses: &FeedClauses) -> Result<Feed, PlanError> {
-    let at = create.connection.at;
-    let wrong = |message: String, hint: String, at: usize| {
-        Err(PlanError { kind: PlanErrorKind::InvalidValue, message, hint: Some(hint), position: Some(at) })
-    };
-    let Some(format) = clauses.format else {
-        let words = FeedFormat::ALL.map(|format| format!("'{}'", format.word())).join(", ");
-        return wrong("a changefeed needs its FORMAT".to_string(), format!("the formats are {words}"), at);
-    };
-    if clauses.transactions.is_some() && format != FeedFormat::DebeziumJson {
-        let message = format!("'{}' has no topic of transactions", format.word());
-        return wrong(message, "leave TRANSACTIONS TOPIC out".to_string(), at);
-    }
-    if clauses.transactions.is_some() && clauses.on_bad_message == OnBadMessage::Quarantine {
-        let message = "a transaction that lacks a message is not whole".to_string();
-        let hint = "leave out ON BAD MESSAGE QUARANTINE, or TRANSACTIONS TOPIC: rows are then shown as they come";
-        return wrong(message, hint.to_string(), at);
-    }
-    if let (OnMismatch::Stop, Some(why)) = (clauses.on_mismatch, may_mismatch(format, clauses)) {
-        let message = format!("ON MISMATCH STOP would stop at what is no fault: {why}");
-        let hint = "leave it out, and look at `mismatched` in SHOW TABLES";
-        return wrong(message, hint.to_string(), at);
-    }
-    if clauses.schemas.is_none() && create.tables.len() != create.declared.len() || create.tables.is_empty() {
-        let message = "the columns of the followed tables are not known".to_string();
-        let hint = "add SCHEMAS FROM CONNECTION name TABLES (database.table, …), or declare them: \
-                    TABLES (database.table (id INT PRIMARY KEY, …))";
-        return wrong(message, hint.to_string(), at);
-    }
-    if let Some((table, _)) = create.declared.iter().find(|(_, schema)| schema.key.is_none()) {
-        let message = format!("table {table} has no primary key");
-        let hint = "changes in messages may come twice: only a key tells whether a row is there already";
-        return wrong(message, hint.to_string(), table.at);
-    }
-    if let Some((zone, at)) = &clauses.time_zone
-        && Zone::parse(zone).is_none()
-    {
-        let hint = "write it as '+08:00' or 'UTC': TiCDC's --tz".to_string();
-        return wrong(format!("time zone '{zone}' is not known"), hint, *at);
-    }
-    let schemas = clauses.schemas.as_ref().map(|name| connection_of(catalog, name)).transpose()?;
-    if let (true, Some(schemas), Some(name)) = (clauses.snapshot, schemas, &clauses.schemas) {
-        if schemas.kind != ConnectionKind::Tidb {
-            let message = format!("a {} connection has no timestamps to begin at", schemas.kind.word());
-            let hint =
-                "SNAPSHOT FROM CONNECTION names a TIDB connection; SCHEMAS FROM CONNECTION takes the columns only";
-            return wrong(message, hint.to_string(), name.at);
-        }
-        if format == FeedFormat::DebeziumJson || clauses.by_row {
-            let message = format!("'{}' has no timestamps that tell what a snapshot has", format.word());
-            let hint = "read the feed from its beginning: Debezium sends a snapshot of its own";
-            return wrong(message, hint.to_string(), name.at);
-        }
-    }
-    Ok(Feed {
-        topics: clauses.topics.clone(),
-        transactions: clauses.transactions.clone(),
-        start: clauses.start,
-        format,
-        by_row: clauses.by_row,
-        time_zone: clauses.time_zone.as_ref().map(|(zone, _)| zone.clone()),
-        compression: clauses.compression,
-        schemas: schemas.map(|found| found.id),
-        snapshot: clauses.snapshot,
-        on_bad_message: clauses.on_bad_message,
-        on_mismatch: clauses.on_mismatch,
-    })
-}
-
-/// Why a row may not be as the feed says that it was, though nothing is wrong.
-fn may_mismatch(format: FeedFormat, clauses: &FeedClauses) -> Option<&'static str> {
-    if format == FeedFormat::DebeziumJson || clauses.by_row {
-        return Some("without watermarks changes that come again cannot be told from new ones");
-    }
-    if clauses.start != StartAt::Earliest && !clauses.snapshot {
-        return Some("rows from before the source's beginning are not there");
-    }
-    (clauses.on_bad_message == OnBadMessage::Quarantine).then_some("rows of messages in quarantine are not there")
 }
 
 /// What planning a view's query found.

@@ -5,7 +5,9 @@
 use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 
 use crate::catalog::Catalog;
-use crate::catalog::feed::{Feed, FeedCompression, OnBadMessage, OnMismatch, StartAt, Topics};
+use crate::catalog::feed::{
+    Feed, FeedCompression, OnBadMessage, OnMismatch, OtherPartitions, StartAt, StartOffset, Topics,
+};
 use crate::catalog::object::{Connection, Object, Secret, SecretFrom, Source, Table, View};
 use crate::plan::parse::{interval_text, is_refused_in_columns};
 use crate::row::ObjectId;
@@ -122,13 +124,14 @@ fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
         Topics::Path(path) => format!("PATH {}", literal(path)),
     }];
     read.extend(feed.transactions.as_ref().map(|topic| format!("TRANSACTIONS TOPIC {}", literal(topic))));
-    match feed.start {
+    match &feed.start {
         StartAt::Earliest => {}
         StartAt::Latest => read.push("START AT LATEST".to_string()),
         StartAt::Time(ms) => {
             let time = temporal::format_datetime(ms * 1000, 3);
             read.push(format!("START AT TIMESTAMP {}", literal(&time)));
         }
+        StartAt::Offsets { named, others } => read.push(start_offsets(named, *others)),
     }
     let mut out = format!(" ({})\n  FORMAT {}", read.join(", "), literal(feed.format.word()));
     if feed.by_row {
@@ -146,11 +149,30 @@ fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
     if feed.on_mismatch == OnMismatch::Stop {
         out += "\n  ON MISMATCH STOP";
     }
+    if feed.csv.header {
+        out += "\n  HEADER";
+    }
+    if let Some(delimiter) = feed.csv.delimiter {
+        out += &format!("\n  DELIMITER {}", literal(&delimiter.to_string()));
+    }
     if let Some(schemas) = feed.schemas {
         let what = if feed.snapshot { "SNAPSHOT" } else { "SCHEMAS" };
         out += &format!("\n  {what} FROM CONNECTION {}", name_of(catalog, schemas));
     }
     out
+}
+
+fn start_offsets(named: &[StartOffset], others: Option<OtherPartitions>) -> String {
+    let offset = |named: &StartOffset| {
+        let topic = named.topic.as_ref().map_or_else(String::new, |topic| format!("{topic}:"));
+        literal(&format!("{topic}{}:{}", named.partition, named.offset))
+    };
+    let others = match others {
+        None => "",
+        Some(OtherPartitions::Earliest) => " OTHERS EARLIEST",
+        Some(OtherPartitions::Latest) => " OTHERS LATEST",
+    };
+    format!("START AT OFFSETS ({}){others}", named.iter().map(offset).collect::<Vec<_>>().join(", "))
 }
 
 /// ` (id INT NOT NULL, …, PRIMARY KEY (id))` of a table that a source follows.

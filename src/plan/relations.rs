@@ -57,17 +57,17 @@ impl<'a> CatalogRelations<'a> {
         let mut unknown = plan_error(error);
         if let ([connection, database, table], PlanErrorKind::UnknownRelation) = (parts, unknown.kind)
             && let Ok(found) = self.catalog.find(ObjectKind::Connection, std::slice::from_ref(connection))
-            && let Object::Connection(Connection { id, kind: ConnectionKind::Mysql | ConnectionKind::Tidb, .. }) =
-                **found
+            && let Object::Connection(Connection { id, kind, .. }) = &**found
         {
-            let name = [connection, database, table].map(String::clone);
-            self.wanted.lock().expect("no holder of the lock panics").push((id, name));
-            unknown.hint.get_or_insert_with(|| {
-                format!(
-                    "no source follows it: CREATE SOURCE … FROM CONNECTION {connection} TABLES ({database}.{table}), \
-                     with REFRESH EVERY '1 minute' where there is no changelog; a SELECT alone reads it as it is"
-                )
-            });
+            let mut follow = format!(
+                "no source follows it: CREATE SOURCE … FROM CONNECTION {connection} TABLES ({database}.{table})"
+            );
+            if matches!(kind, ConnectionKind::Mysql | ConnectionKind::Tidb) {
+                let name = [connection, database, table].map(String::clone);
+                self.wanted.lock().expect("no holder of the lock panics").push((*id, name));
+                follow += ", with REFRESH EVERY '1 minute' where there is no changelog";
+            }
+            unknown.hint.get_or_insert(follow);
         }
         Err(unknown)
     }

@@ -2,7 +2,9 @@
 
 use sqlparser::ast;
 
-pub use crate::catalog::feed::{FeedCompression, FeedFormat, OnBadMessage, OnMismatch, StartAt, Topics};
+pub use crate::catalog::feed::{
+    Csv, FeedCompression, FeedFormat, OnBadMessage, OnMismatch, OtherPartitions, StartAt, StartOffset, Topics,
+};
 pub use crate::catalog::object::{ConnectionKind, ObjectKind, SecretFrom};
 use crate::row::schema::Schema;
 
@@ -138,6 +140,9 @@ pub struct FeedClauses {
     /// Of TIMESTAMPs in messages, and the place behind it.
     pub time_zone: Option<(String, usize)>,
     pub compression: FeedCompression,
+    pub csv: Csv,
+    /// `FORMAT UPSERT`, and its place: rows need a key.
+    pub upsert: Option<usize>,
     /// The connection that knows the tables' columns.
     pub schemas: Option<Name>,
     /// Its tables are copied first.

@@ -3,6 +3,7 @@
 use tidemill::sources::formats::canal::{Canal, Expects};
 use tidemill::sources::formats::debezium::{Debezium, Modes};
 use tidemill::sources::formats::open::OpenProtocol;
+use tidemill::sources::formats::plain::{Csv, Encoding, Plain};
 use tidemill::sources::formats::simple::Simple;
 use tidemill::sources::formats::{Decode, Settings};
 
@@ -10,7 +11,8 @@ use tidemill::sources::formats::{Decode, Settings};
 pub type Make = fn(&str, Settings) -> Option<Box<dyn Decode>>;
 
 /// The formats by their folder. A new one is a line here and a folder of cases.
-pub const FORMATS: &[(&str, Make)] = &[("canal", canal), ("debezium", debezium), ("open", open), ("simple", simple)];
+pub const FORMATS: &[(&str, Make)] =
+    &[("canal", canal), ("debezium", debezium), ("open", open), ("plain", plain), ("simple", simple)];
 
 fn canal(variant: &str, settings: Settings) -> Option<Box<dyn Decode>> {
     let expects = match variant {
@@ -39,4 +41,15 @@ fn open(_: &str, settings: Settings) -> Option<Box<dyn Decode>> {
 
 fn simple(_: &str, settings: Settings) -> Option<Box<dyn Decode>> {
     Some(Box::new(Simple::new(settings)))
+}
+
+fn plain(variant: &str, settings: Settings) -> Option<Box<dyn Decode>> {
+    let csv = |delimiter, header| Encoding::Csv(Csv { delimiter, header });
+    let encoding = match variant {
+        "json" => Encoding::Json,
+        "csv" => csv(',', false),
+        "csv;header" => csv(';', true),
+        _ => return None,
+    };
+    Some(Box::new(Plain::new(settings, encoding)))
 }

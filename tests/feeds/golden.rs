@@ -2,10 +2,11 @@
 //!
 //! A file of `tests/golden/feeds/<format>/` begins with what its cases share: `decoder` and a variant of the format,
 //! settings, tables as CREATE TABLE. Then come cases: `== title`, messages, and after each message what it says. A
-//! message is up to four lines, the last of them `value` or `tombstone`:
+//! message is up to five lines, the last of them `value` or `tombstone`:
 //!
 //! ```text
 //! topic NAME
+//! at PARTITION OFFSET MS   when the log got it; or `file`: it begins one
 //! key BYTES
 //! value BYTES            value.snappy and value.lz4 compress what stands here
 //! > what it says
@@ -21,7 +22,9 @@ use std::path::{Path, PathBuf};
 use tidemill::plan::parse::parse;
 use tidemill::plan::statement::Statement;
 use tidemill::row::ObjectId;
+use tidemill::row::schema::Schema;
 use tidemill::sources::FollowedTable;
+use tidemill::sources::formats::plain::place;
 use tidemill::sources::formats::{Compression, Decode, Message, Settings, Tables};
 
 use crate::formats::{FORMATS, Make};
@@ -50,13 +53,34 @@ pub enum Line {
 #[derive(Clone, Debug, Default)]
 pub struct Parts {
     pub topic: String,
+    partition: i32,
+    offset: i64,
+    written_ms: Option<i64>,
+    begins_file: bool,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
 }
 
 impl Parts {
+    fn stands(&mut self, at: &str) {
+        self.begins_file = at == "file";
+        if !self.begins_file {
+            let numbers: Vec<i64> = at.split(' ').map(|number| number.parse().unwrap()).collect();
+            (self.partition, self.offset) = (numbers[0] as i32, numbers[1]);
+            self.written_ms = numbers.get(2).copied();
+        }
+    }
+
     pub fn message(&self) -> Message<'_> {
-        Message { key: self.key.as_deref(), value: self.value.as_deref(), topic: &self.topic }
+        Message {
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            topic: &self.topic,
+            partition: self.partition,
+            offset: self.offset,
+            written_ms: self.written_ms,
+            begins_file: self.begins_file,
+        }
     }
 }
 
@@ -74,6 +98,7 @@ fn feed(format: &'static str, path: PathBuf, make: Make) -> Feed {
             (false, "compression") => settings.compression = compression(rest),
             (false, _) => sql += &format!("{line}\n"),
             (true, "topic") => parts.topic = rest.to_string(),
+            (true, "at") => parts.stands(rest),
             (true, "key") => parts.key = Some(bytes(rest)),
             (true, "value" | "value.snappy" | "value.lz4") => {
                 parts.value = Some(compressed(word.strip_prefix("value.").unwrap_or("none"), bytes(rest)));
@@ -94,7 +119,8 @@ fn feed(format: &'static str, path: PathBuf, make: Make) -> Feed {
     }
     let decoder = make(&variant, settings.clone());
     let decoder = decoder.unwrap_or_else(|| panic!("{}: no decoder {variant}", path.display()));
-    Feed { format, path, make, variant, settings, decoder, tables: tables(&sql), lines }
+    let finish = if format == "plain" { place::keyed } else { |schema| schema };
+    Feed { format, path, make, variant, settings, decoder, tables: tables(&sql, finish), lines }
 }
 
 fn compression(name: &str) -> Compression {
@@ -133,14 +159,14 @@ fn bytes(text: &str) -> Vec<u8> {
 }
 
 /// A statement a line, with names of two parts, which the parser takes for upstream tables only.
-fn tables(sql: &str) -> Tables {
+fn tables(sql: &str, finish: fn(Schema) -> Schema) -> Tables {
     let followed = sql.lines().enumerate().map(|(i, line)| {
         let name = line.strip_prefix("CREATE TABLE ").and_then(|rest| rest.split_once('.'));
         let (database, rest) = name.unwrap_or_else(|| panic!("CREATE TABLE database.table …: {line}"));
         let statement =
             parse(&format!("CREATE TABLE {rest}")).unwrap_or_else(|e| panic!("{e:?} in {line}")).remove(0).0;
         let Statement::CreateTable { name, schema, .. } = statement else { panic!("only CREATE TABLE: {line}") };
-        FollowedTable::declared(ObjectId(i as u64 + 1), database, &name.to_string(), schema)
+        FollowedTable::declared(ObjectId(i as u64 + 1), database, &name.to_string(), finish(schema))
     });
     Tables::new(followed)
 }

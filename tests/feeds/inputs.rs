@@ -17,7 +17,7 @@ pub fn decode(feeds: &[Feed], format: &str, data: &[u8]) {
     let mut decoder = (feed.make)(&feed.variant, feed.settings.clone()).expect("the file's own variant");
     for (key, value) in split(messages) {
         let mut said = Vec::new();
-        let message = Message { key, value, topic: "topic" };
+        let message = Message { key, value, topic: "topic", ..Message::default() };
         if decoder.decode(message, &feed.tables, &mut said).is_err() {
             assert!(said.is_empty(), "a message that cannot be read says nothing");
         }

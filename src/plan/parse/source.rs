@@ -7,7 +7,8 @@ use crate::plan::parse::create::IF_NOT_EXISTS;
 use crate::plan::parse::cursor::{Cursor, error};
 use crate::plan::parse::ticdc;
 use crate::plan::statement::{
-    CreateSource, FeedClauses, FeedCompression, FeedFormat, Name, OnBadMessage, OnMismatch, StartAt, Statement, Topics,
+    CreateSource, FeedClauses, FeedCompression, FeedFormat, Name, OnBadMessage, OnMismatch, OtherPartitions, StartAt,
+    StartOffset, Statement, Topics,
 };
 use crate::plan::{PlanError, PlanErrorKind};
 
@@ -54,6 +55,8 @@ const FEED_CLAUSES: &[&str] = &[
     "COMPRESSION",
     "ON BAD MESSAGE",
     "ON MISMATCH",
+    "DELIMITER",
+    "HEADER",
     "SCHEMAS FROM CONNECTION",
     "SNAPSHOT FROM CONNECTION",
     "TABLES",
@@ -82,7 +85,9 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
                 create.exclude_columns = cursor.list(|c| followed_name(c, 3, "a column as database.table.column"))?;
             }
             ("REFRESH EVERY", _) => create.refresh_seconds = Some(interval(cursor)?),
-            ("FORMAT", Some(feed)) => feed.format = Some(format(cursor)?),
+            ("FORMAT", Some(feed)) => format(cursor, feed)?,
+            ("DELIMITER", Some(feed)) => feed.csv.delimiter = Some(delimiter(cursor)?),
+            ("HEADER", Some(feed)) => feed.csv.header = true,
             ("CONSISTENCY", Some(feed)) => feed.by_row = by_row(cursor)?,
             ("ON BAD MESSAGE", Some(feed)) => {
                 feed.on_bad_message = match cursor.expect_one_of(&["STOP", "QUARANTINE"])? {
@@ -120,6 +125,10 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
             }
         }
     }
+    if cursor.next_is("RETAIN") {
+        let hint = "leave it out: rows stay until the source is dropped, as views over them may need each";
+        return Err(cursor.refuse("RETAIN is not supported", hint));
+    }
     cursor.expect_end(&left)
 }
 
@@ -154,9 +163,20 @@ fn topics(cursor: &mut Cursor) -> Result<FeedClauses, PlanError> {
 
 fn start(cursor: &mut Cursor) -> Result<StartAt, PlanError> {
     let at = cursor.at();
-    Ok(match cursor.expect_one_of(&["EARLIEST", "LATEST", "TIMESTAMP"])? {
+    Ok(match cursor.expect_one_of(&["EARLIEST", "LATEST", "TIMESTAMP", "OFFSETS"])? {
         "EARLIEST" => StartAt::Earliest,
         "LATEST" => StartAt::Latest,
+        "OFFSETS" => {
+            let named = cursor.list(offset)?;
+            let others = match cursor.word("OTHERS") {
+                false => None,
+                true => Some(match cursor.expect_one_of(&["EARLIEST", "LATEST"])? {
+                    "EARLIEST" => OtherPartitions::Earliest,
+                    _ => OtherPartitions::Latest,
+                }),
+            };
+            StartAt::Offsets { named, others }
+        }
         _ => {
             let text = cursor.text("a time in UTC")?;
             let micros = crate::row::temporal::parse_datetime(&text);
@@ -168,14 +188,63 @@ fn start(cursor: &mut Cursor) -> Result<StartAt, PlanError> {
     })
 }
 
-/// `'canal-json'`, or in RisingWave's words `CANAL ENCODE JSON`.
-fn format(cursor: &mut Cursor) -> Result<FeedFormat, PlanError> {
+/// `'partition:offset'`, or `'topic:partition:offset'`.
+fn offset(cursor: &mut Cursor) -> Result<StartOffset, PlanError> {
     let at = cursor.at();
-    if !cursor.next_is_text() {
-        let word = cursor.expect_one_of(&["CANAL", "DEBEZIUM"])?;
-        cursor.expect_words(&["ENCODE", "JSON"])?;
-        return Ok(if word == "CANAL" { FeedFormat::CanalJson } else { FeedFormat::DebeziumJson });
+    let text = cursor.text("an offset as 'partition:offset'")?;
+    let read = || {
+        let (rest, offset) = text.rsplit_once(':')?;
+        let (topic, partition) = match rest.rsplit_once(':') {
+            Some((topic, partition)) => (Some(topic.to_string()), partition),
+            None => (None, rest),
+        };
+        let (partition, offset) = (partition.parse().ok()?, offset.parse().ok()?);
+        (partition >= 0 && offset >= 0).then_some(StartOffset { topic, partition, offset })
+    };
+    read().ok_or_else(|| {
+        let message = "expected an offset as 'partition:offset' or 'topic:partition:offset', such as '0:123'";
+        error(PlanErrorKind::InvalidValue, message, at)
+    })
+}
+
+fn delimiter(cursor: &mut Cursor) -> Result<char, PlanError> {
+    let at = cursor.at();
+    let text = cursor.text("a delimiter")?;
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (Some(delimiter), None) if !matches!(delimiter, '"' | '\r' | '\n') => Ok(delimiter),
+        _ => {
+            let message = "a delimiter is one character, and no quote or end of a line";
+            Err(error(PlanErrorKind::InvalidValue, message, at))
+        }
     }
+}
+
+/// `'canal-json'`, or in RisingWave's words `CANAL ENCODE JSON`.
+fn format(cursor: &mut Cursor, feed: &mut FeedClauses) -> Result<(), PlanError> {
+    let at = cursor.at();
+    if cursor.next_is_text() {
+        feed.format = Some(format_text(cursor)?);
+        return Ok(());
+    }
+    let word = cursor.expect_one_of(&["CANAL", "DEBEZIUM", "PLAIN", "UPSERT"])?;
+    cursor.expect_word("ENCODE")?;
+    feed.format = Some(match word {
+        "PLAIN" | "UPSERT" => match cursor.expect_one_of(&["JSON", "CSV"])? {
+            "JSON" => FeedFormat::Json,
+            _ => FeedFormat::Csv,
+        },
+        _ => {
+            cursor.expect_word("JSON")?;
+            if word == "CANAL" { FeedFormat::CanalJson } else { FeedFormat::DebeziumJson }
+        }
+    });
+    feed.upsert = (word == "UPSERT").then_some(at);
+    Ok(())
+}
+
+fn format_text(cursor: &mut Cursor) -> Result<FeedFormat, PlanError> {
+    let at = cursor.at();
     let given = cursor.text("a format")?;
     let words = FeedFormat::ALL.map(FeedFormat::word);
     let found = FeedFormat::ALL.into_iter().find(|format| format.word().eq_ignore_ascii_case(&given));

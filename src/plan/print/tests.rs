@@ -1,5 +1,7 @@
 //! SHOW CREATE makes the same object again, for given and for random objects.
 
+mod feeds;
+
 use super::*;
 use crate::catalog::object::{ConnectionKind, ConnectionOptions, ObjectKind, SslMode, ViewOptions, WideTable};
 use crate::plan::define::{self, Planned};
@@ -39,7 +41,9 @@ fn printed_objects_read_well() {
         CREATE SOURCE flow FROM CONNECTION k (TOPIC 'flow', START AT TIMESTAMP '2026-01-02 03:04:05')
           FORMAT 'canal-json' COMPRESSION 'LZ4' TIME ZONE '+08:00' SCHEMAS FROM CONNECTION dw TABLES (shop.orders);
         CREATE SOURCE d FROM CONNECTION k (TOPICS 'dbz.*', TRANSACTIONS TOPIC 'dbz.t') FORMAT DEBEZIUM ENCODE JSON
-          TABLES (a.b (id INT PRIMARY KEY, v VARCHAR(3)))";
+          TABLES (a.b (id INT PRIMARY KEY, v VARCHAR(3)));
+        CREATE SOURCE e FROM CONNECTION k (TOPIC 'e', START AT OFFSETS ('0:5', 'e:1:7') OTHERS EARLIEST)
+          FORMAT PLAIN ENCODE CSV DELIMITER '\\t' TABLES (a.e (v INT))";
     let mut printed = vec![];
     for (statement, _) in parse(script).unwrap() {
         let id = catalog.allocate();
@@ -78,7 +82,11 @@ CREATE SOURCE flow FROM CONNECTION k (TOPIC 'flow', START AT TIMESTAMP '2026-01-
   TABLES (shop.orders);
 CREATE SOURCE d FROM CONNECTION k (TOPICS 'dbz.*', TRANSACTIONS TOPIC 'dbz.t')
   FORMAT 'debezium-json'
-  TABLES (a.b)"
+  TABLES (a.b);
+CREATE SOURCE e FROM CONNECTION k (TOPIC 'e', START AT OFFSETS ('0:5', 'e:1:7') OTHERS EARLIEST)
+  FORMAT 'csv'
+  DELIMITER '\t'
+  TABLES (a.e)"
     );
 }
 

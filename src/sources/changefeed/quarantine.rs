@@ -156,6 +156,7 @@ mod tests {
             key: None,
             value: Some(vec![b'x'; bytes]),
             written_ms: Some(1_500),
+            begins_file: false,
         };
         let whole = row(&partition, &entry(KEPT_BYTES_MAX), &bad);
         assert_eq!(whole[7], Datum::Bytes(vec![b'x'; KEPT_BYTES_MAX]));

@@ -140,7 +140,8 @@ impl Runner {
 
     /// Reads until something breaks.
     async fn session(&mut self) -> Result<std::convert::Infallible, Broken> {
-        let partitions = self.feed.log.open(&self.standing.offsets, self.feed.begin).await.map_err(Broken::Fault)?;
+        let partitions =
+            self.feed.log.open(&self.standing.offsets, self.feed.begin.clone()).await.map_err(Broken::Fault)?;
         if let Some(options) = self.feed.upstream.clone()
             && self.feed.copies_first
             && !self.new.is_empty()
@@ -220,8 +221,15 @@ impl Runner {
 
     fn take(&mut self, partitions: &[Partition], collector: &mut dyn Collect, entry: Entry) -> Result<(), Stop> {
         let partition = &partitions[entry.partition];
-        let message =
-            Message { key: entry.key.as_deref(), value: entry.value.as_deref(), topic: partition.topic.as_str() };
+        let message = Message {
+            key: entry.key.as_deref(),
+            value: entry.value.as_deref(),
+            topic: partition.topic.as_str(),
+            partition: partition.number,
+            offset: entry.offset,
+            written_ms: entry.written_ms,
+            begins_file: entry.begins_file,
+        };
         let mut said: Vec<Said> = Vec::new();
         let place = || format!("topic {}, partition {}, offset {}", partition.topic, partition.number, entry.offset);
         let placed = |stop: Stop| Stop { message: format!("{}: {}", place(), stop.message), ..stop };

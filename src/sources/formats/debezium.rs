@@ -7,7 +7,7 @@
 //!
 //! TiCDC's `debezium` protocol has `source.commit_ts`, and says watermarks as events with op `m`.
 
-mod document;
+pub(super) mod document;
 mod json;
 mod modes;
 mod semantic;

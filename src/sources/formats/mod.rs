@@ -4,7 +4,8 @@
 //! - a decoder says what the message says, in the message's own order, and keeps no row between two messages;
 //! - a change of a table that is not followed is passed over before its values are read;
 //! - a row has one value a column of the table's [`Schema`](crate::row::schema::Schema), in the schema's order; a
-//!   column that the schema has and the message lacks is an error, never a NULL;
+//!   column that the schema has and the message lacks is an error, never a NULL, but for messages without an envelope
+//!   ([`plain`]), whose producers leave out what is NULL;
 //! - an UPDATE that changes the key is said as a `Delete` of the old row and an `Insert` of the new one;
 //! - `Insert` and `Update` are said only where the message itself tells one from the other;
 //! - whatever the bytes are, a decoder returns: it does not panic, recurse without a bound, or allocate by a length
@@ -19,6 +20,7 @@ pub mod canal;
 pub mod debezium;
 pub mod inflate;
 pub mod open;
+pub mod plain;
 pub mod scan;
 pub mod simple;
 pub mod text;
@@ -36,6 +38,12 @@ pub struct Message<'a> {
     /// `None`: a tombstone.
     pub value: Option<&'a [u8]>,
     pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+    /// As the log has it, milliseconds since the epoch.
+    pub written_ms: Option<i64>,
+    /// The first line of a file.
+    pub begins_file: bool,
 }
 
 /// Reads messages of one format.

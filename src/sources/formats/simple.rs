@@ -134,26 +134,11 @@ impl Simple {
                 let text = text.ok_or_else(|| {
                     BadMessage::malformed(format!("column `{}`: a timestamp without `value`", column.name))
                 })?;
-                wire::from_text(&text, column, location.and_then(|l| utc_offset(&l)).unwrap_or(zone_seconds))
+                wire::from_text(&text, column, location.and_then(|l| text::utc_offset(&l)).unwrap_or(zone_seconds))
             }
             _ => Err(BadMessage::malformed(format!("column `{}` is no text", column.name))),
         }
     }
-}
-
-/// Seconds east of UTC of a zone that needs no table of zones: `UTC` and `±HH:MM`.
-fn utc_offset(zone: &str) -> Option<i32> {
-    if matches!(zone, "UTC" | "Etc/UTC" | "Z") {
-        return Some(0);
-    }
-    let (sign, clock) = match zone.split_at_checked(1)? {
-        ("+", clock) => (1, clock),
-        ("-", clock) => (-1, clock),
-        _ => return None,
-    };
-    let (hours, minutes) = clock.split_once(':')?;
-    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
-    (hours <= 15 && minutes < 60).then_some(sign * (hours as i32 * 3600 + minutes as i32 * 60))
 }
 
 /// A message's members; rows and schemas are not read yet.

@@ -178,6 +178,28 @@ pub fn to_utc(wall: i64, zone_seconds: i32) -> Option<i64> {
     }
 }
 
+/// Seconds east of UTC of a zone that needs no table of zones: `UTC`, `Z`, `±HH:MM`, `±HHMM` and `±HH`.
+pub fn utc_offset(zone: &str) -> Option<i32> {
+    const HOURS_MAX: u8 = 15;
+    if matches!(zone, "UTC" | "Etc/UTC" | "Z") {
+        return Some(0);
+    }
+    let (sign, clock) = match zone.split_at_checked(1)? {
+        ("+", clock) => (1, clock),
+        ("-", clock) => (-1, clock),
+        _ => return None,
+    };
+    let (hours, minutes) = match (clock.split_once(':'), clock.len()) {
+        (Some(parts), _) => parts,
+        (None, 2) => (clock, "0"),
+        (None, 4) => clock.split_at_checked(2)?,
+        _ => return None,
+    };
+    clock.bytes().all(|b| b.is_ascii_digit() || b == b':').then_some(())?;
+    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours <= HOURS_MAX && minutes < 60).then_some(sign * (hours as i32 * 3600 + minutes as i32 * 60))
+}
+
 /// Number 0 is the empty text of an invalid value; `None`: no label has this number.
 pub fn enum_label(number: u64, labels: &[String]) -> Option<Datum> {
     match number.checked_sub(1) {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::sources::Stop;
 use crate::sources::log::{Begin, Ends, Entry, Fault, Log, Offsets, Partition};
+pub use folder::Lines;
 use folder::{Folder, folders};
 
 /// How often a folder is looked at that gave nothing.
@@ -33,6 +34,7 @@ const METADATA: &str = "metadata";
 /// Files under a folder.
 pub struct FilesLog {
     root: PathBuf,
+    lines: Lines,
     batches: Option<mpsc::Receiver<Result<Vec<Entry>, Fault>>>,
     /// Dropped, it ends the reader's wait.
     closed: Option<std::sync::mpsc::Sender<()>>,
@@ -40,8 +42,8 @@ pub struct FilesLog {
 }
 
 impl FilesLog {
-    pub fn new(root: PathBuf) -> FilesLog {
-        FilesLog { root, batches: None, closed: None, paused: Arc::default() }
+    pub fn new(root: PathBuf, lines: Lines) -> FilesLog {
+        FilesLog { root, lines, batches: None, closed: None, paused: Arc::default() }
     }
 }
 
@@ -50,9 +52,7 @@ impl Log for FilesLog {
     async fn open(&mut self, offsets: &Offsets, begin: Begin) -> Result<Vec<Partition>, Fault> {
         // Ends the reader of before.
         (self.batches, self.closed) = (None, None);
-        if let Begin::Latest | Begin::Time(_) = begin
-            && offsets.topics.is_empty()
-        {
+        if begin != Begin::Earliest && offsets.topics.is_empty() {
             return Err(Fault::Stop(Box::new(Stop {
                 code: "START_UNSUPPORTED",
                 message: "files are read from their beginning".to_string(),
@@ -60,17 +60,19 @@ impl Log for FilesLog {
                 remedy: "create the source with START AT EARLIEST".to_string(),
             })));
         }
-        let root = self.root.clone();
-        let found = tokio::task::spawn_blocking(move || folders(&root)).await.expect("listing does not panic")?;
+        let (root, lines) = (self.root.clone(), self.lines);
+        let found =
+            tokio::task::spawn_blocking(move || folders(&root, lines)).await.expect("listing does not panic")?;
         if found.is_empty() {
-            let reason = format!("there is no .json file under {}", self.root.display());
+            let extensions = lines.extensions().join(", .");
+            let reason = format!("there is no file .{extensions} under {}", self.root.display());
             return Err(Fault::Lost { action: "read files", reason });
         }
         let mut folders = Vec::new();
         let mut partitions = Vec::new();
         for topic in found {
             let next = offsets.topics.get(&topic).and_then(|topic| topic.next.get(&0)).copied();
-            let folder = Folder::open(&self.root, &topic, next)?;
+            let folder = Folder::open(&self.root, lines, &topic, next)?;
             partitions.push(Partition { topic, number: 0, next: folder.offset(), end: folder.end()? });
             folders.push(folder);
         }
@@ -78,7 +80,8 @@ impl Log for FilesLog {
         self.paused = Arc::new(folders.iter().map(|_| AtomicBool::new(false)).collect());
         let (close, closed) = std::sync::mpsc::channel();
         (self.batches, self.closed) = (Some(receiver), Some(close));
-        let reader = Reader { root: self.root.clone(), folders, paused: Arc::clone(&self.paused), sender, closed };
+        let reader =
+            Reader { root: self.root.clone(), lines, folders, paused: Arc::clone(&self.paused), sender, closed };
         std::thread::Builder::new()
             .name("files".to_string())
             .spawn(move || reader.run())
@@ -93,11 +96,11 @@ impl Log for FilesLog {
     }
 
     fn ends(&self) -> Ends {
-        let root = self.root.clone();
+        let (root, lines) = (self.root.clone(), self.lines);
         Arc::new(move || {
             let mut ends = Offsets::default();
-            for topic in folders(&root)? {
-                let end = Folder::open(&root, &topic, None)?.end()?;
+            for topic in folders(&root, lines)? {
+                let end = Folder::open(&root, lines, &topic, None)?.end()?;
                 ends.topics.entry(topic).or_default().next.insert(0, end);
             }
             Ok(ends)
@@ -113,6 +116,7 @@ impl Log for FilesLog {
 /// The thread that reads: disk work is not for the threads that everything else runs on.
 struct Reader {
     root: PathBuf,
+    lines: Lines,
     folders: Vec<Folder>,
     paused: Arc<Vec<AtomicBool>>,
     sender: mpsc::Sender<Result<Vec<Entry>, Fault>>,
@@ -135,7 +139,10 @@ impl Reader {
     /// Everything that is there now, then the checkpoint that it reaches; false when nobody takes it.
     fn round(&mut self) -> Result<bool, Fault> {
         // First: what it promises was in the files before it was written.
-        let checkpoint = folder::checkpoint(&self.root.join(METADATA))?;
+        let checkpoint = match self.lines {
+            Lines::Changes => folder::checkpoint(&self.root.join(METADATA))?,
+            Lines::Json | Lines::Csv => None,
+        };
         let mut quiet = true;
         for partition in 0..self.folders.len() {
             let folder = &mut self.folders[partition];
@@ -157,7 +164,7 @@ impl Reader {
             }
         }
         if quiet {
-            if folders(&self.root)?.len() > self.folders.len() {
+            if folders(&self.root, self.lines)?.len() > self.folders.len() {
                 let reason = "a new folder has come".to_string();
                 return Err(Fault::Lost { action: "go on with the same files", reason });
             }

@@ -173,7 +173,7 @@ impl Session {
         if let Some(missing) = topics::missing(client, &options.topics, &seen) {
             return Ok(Err(missing));
         }
-        let partitions = place::place(client, &options.topics, &seen, offsets, begin)?;
+        let partitions = place::place(client, &options.topics, &seen, offsets, &begin)?;
         Ok(Ok((seen, partitions)))
     }
 

@@ -57,6 +57,8 @@ pub struct Entry {
     pub value: Option<Vec<u8>>,
     /// As the log has it, milliseconds since the epoch.
     pub written_ms: Option<i64>,
+    /// The first line of a file.
+    pub begins_file: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +86,27 @@ pub struct TopicOffsets {
 }
 
 /// Where a partition without an offset begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Begin {
     #[default]
     Earliest,
     Latest,
     /// At the first message written at or after this time, milliseconds since the epoch.
     Time(i64),
+    /// At these offsets; a partition that has none as `others` says, and there must be none such where it does not.
+    Offsets {
+        named: BTreeMap<NamedPartition, i64>,
+        others: Option<Others>,
+    },
+}
+
+/// A topic and the number of a partition; `None`: the only topic.
+pub type NamedPartition = (Option<String>, i32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    Earliest,
+    Latest,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use crate::sources::Stop;
 use crate::sources::log::{Entry, Fault};
 
-const EXTENSIONS: &[&str] = &["json", "jsonl", "ndjson"];
 /// TiCDC's folder of schema files.
 const META: &str = "meta";
 const DEPTH_MAX: usize = 8;
@@ -18,9 +17,41 @@ const LINE_BYTES_MAX: u64 = 256 << 20;
 const PLACE_BITS: u32 = 40;
 const NUMBER_MAX: u64 = 1 << 22;
 
+/// What the lines of files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// Changes in JSON, as TiCDC writes them, with its checkpoint beside them.
+    Changes,
+    Json,
+    Csv,
+}
+
+impl Lines {
+    /// Of the files' names.
+    pub fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Lines::Changes | Lines::Json => &["json", "jsonl", "ndjson"],
+            Lines::Csv => &["csv", "tsv"],
+        }
+    }
+
+    /// The message of a line; empty: it is none.
+    fn message(self, line: &[u8]) -> &[u8] {
+        match self {
+            Lines::Changes | Lines::Json => line.trim_ascii(),
+            // White space may be a field, or separate two.
+            Lines::Csv => {
+                let line = line.strip_suffix(b"\n").unwrap_or(line);
+                line.strip_suffix(b"\r").unwrap_or(line)
+            }
+        }
+    }
+}
+
 /// Where a folder is read.
 pub struct Folder {
     path: PathBuf,
+    lines: Lines,
     topic: String,
     number: u64,
     place: u64,
@@ -32,9 +63,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    pub fn open(root: &Path, topic: &str, offset: Option<i64>) -> Result<Folder, Fault> {
+    pub fn open(root: &Path, lines: Lines, topic: &str, offset: Option<i64>) -> Result<Folder, Fault> {
         let mut folder = Folder {
             path: root.join(topic),
+            lines,
             topic: topic.to_string(),
             number: 0,
             place: 0,
@@ -77,11 +109,13 @@ impl Folder {
             };
             // The offset of a line is that of its last byte: going on behind it begins at the next one.
             let offset = offset(self.number, end - 1);
+            let begins_file = self.place == 0;
             self.place = end;
-            let text = line.trim_ascii();
+            let text = self.lines.message(&line);
             if !text.is_empty() {
                 bytes += text.len();
-                entries.push(Entry { partition, offset, key: None, value: Some(text.to_vec()), written_ms: None });
+                let value = Some(text.to_vec());
+                entries.push(Entry { partition, offset, key: None, value, written_ms: None, begins_file });
             }
         }
         Ok(entries)
@@ -96,7 +130,8 @@ impl Folder {
         let extension = format!(r#""_tidb":{{"watermarkTs":{checkpoint}}}"#);
         let value = format!(r#"{{"database":"","table":"","isDdl":false,"type":"TIDB_WATERMARK",{extension}}}"#);
         let offset = self.offset() - 1;
-        Ok(Some(Entry { partition, offset, key: None, value: Some(value.into_bytes()), written_ms: None }))
+        let value = Some(value.into_bytes());
+        Ok(Some(Entry { partition, offset, key: None, value, written_ms: None, begins_file: false }))
     }
 
     /// The next line and the place behind it. A last line without its end is whole only when a later file is there.
@@ -164,7 +199,7 @@ impl Folder {
     /// By number. Two files of one number have no order.
     fn files(&self) -> Result<BTreeMap<u64, PathBuf>, Fault> {
         let mut files = BTreeMap::<u64, PathBuf>::new();
-        for path in entries(&self.path)?.into_iter().filter(|path| is_log(path)) {
+        for path in entries(&self.path)?.into_iter().filter(|path| is_log(path, self.lines)) {
             let number = number(&path);
             if number >= NUMBER_MAX {
                 return Err(self.stop("BAD_FILE_NAME", format!("{} has too large a number", path.display())));
@@ -179,12 +214,12 @@ impl Folder {
 }
 
 /// The folders under this one that have files, as paths from it, in order.
-pub fn folders(root: &Path) -> Result<Vec<String>, Fault> {
+pub fn folders(root: &Path, lines: Lines) -> Result<Vec<String>, Fault> {
     let mut found = Vec::new();
     let mut left = vec![(root.to_path_buf(), 0)];
     while let Some((folder, depth)) = left.pop() {
         let entries = entries(&folder)?;
-        if entries.iter().any(|path| is_log(path)) {
+        if entries.iter().any(|path| is_log(path, lines)) {
             let topic = folder.strip_prefix(root).expect("it is under the root");
             found.push(topic.to_string_lossy().into_owned());
         }
@@ -216,8 +251,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
     entries.map(|entry| Ok(entry.map_err(|e| lost(folder, e))?.path())).collect()
 }
 
-fn is_log(path: &Path) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.contains(&e)) && path.is_file()
+fn is_log(path: &Path, lines: Lines) -> bool {
+    path.extension().and_then(|e| e.to_str()).is_some_and(|e| lines.extensions().contains(&e)) && path.is_file()
 }
 
 /// The last digits in a file's name; 0 without any.

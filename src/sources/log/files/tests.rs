@@ -38,7 +38,7 @@ async fn lines_come_in_order_of_the_files_numbers_and_again_from_any_place() {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("CDC000010.json"), "four\r\nfive").unwrap();
     fs::write(folder.join("CDC000009.json"), "one\n\ntwo\nthree").unwrap();
-    let mut log = FilesLog::new(home.path().to_path_buf());
+    let mut log = FilesLog::new(home.path().to_path_buf(), Lines::Changes);
     let partitions = log.open(&Offsets::default(), Begin::Earliest).await.unwrap();
     assert_eq!(partitions[0].topic, "shop/orders/1");
     let first = lines(&mut log, 4).await;
@@ -47,7 +47,7 @@ async fn lines_come_in_order_of_the_files_numbers_and_again_from_any_place() {
     writeln!(file, " and a half").unwrap();
     assert_eq!(texts(&lines(&mut log, 1).await), ["five and a half"]);
     for read in 0..=4 {
-        let mut again = FilesLog::new(home.path().to_path_buf());
+        let mut again = FilesLog::new(home.path().to_path_buf(), Lines::Changes);
         again.open(&after(&partitions, &first[..read]), Begin::Earliest).await.unwrap();
         let expected = ["one", "two", "three", "four", "five and a half"];
         assert_eq!(texts(&lines(&mut again, 5 - read).await), expected[read..], "after {read}");
@@ -62,7 +62,7 @@ async fn a_checkpoint_is_said_behind_what_it_covers_and_a_new_folder_opens_the_l
         fs::write(home.path().join(table).join("CDC1.json"), text).unwrap();
     }
     fs::write(home.path().join("metadata"), r#"{"checkpoint-ts":449823817621929984}"#).unwrap();
-    let mut log = FilesLog::new(home.path().to_path_buf());
+    let mut log = FilesLog::new(home.path().to_path_buf(), Lines::Changes);
     log.open(&Offsets::default(), Begin::Earliest).await.unwrap();
     let found = lines(&mut log, 4).await;
     let of = |partition| found.iter().filter(move |(of, ..)| *of == partition).map(|(_, _, text)| text.as_str());
@@ -80,7 +80,7 @@ async fn a_checkpoint_is_said_behind_what_it_covers_and_a_new_folder_opens_the_l
 async fn what_was_read_must_still_be_there() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("log-7.jsonl"), "one\ntwo\n").unwrap();
-    let mut log = FilesLog::new(home.path().to_path_buf());
+    let mut log = FilesLog::new(home.path().to_path_buf(), Lines::Changes);
     let partitions = log.open(&Offsets::default(), Begin::Earliest).await.unwrap();
     let found = lines(&mut log, 2).await;
     let stands = after(&partitions, &found);

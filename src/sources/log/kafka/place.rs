@@ -3,7 +3,7 @@
 use rdkafka::Offset;
 
 use crate::sources::Stop;
-use crate::sources::log::{Begin, Fault, Offsets, Partition};
+use crate::sources::log::{Begin, Fault, NamedPartition, Offsets, Others, Partition};
 
 use super::client::{Client, offsets_at};
 use super::options::Topics;
@@ -16,7 +16,7 @@ pub fn place(
     wanted: &Topics,
     seen: &Seen,
     offsets: &Offsets,
-    begin: Begin,
+    begin: &Begin,
 ) -> Result<Vec<Partition>, Fault> {
     for (name, before) in &offsets.topics {
         let Some(now) = seen.get(name) else { continue };
@@ -28,23 +28,37 @@ pub fn place(
     let firsts = offsets_at(client, &all, Offset::Beginning)?;
     let ends = offsets_at(client, &all, Offset::End)?;
     let since = match begin {
-        Begin::Time(ms) => offsets_at(client, &all, Offset::Offset(ms.max(0)))?,
-        Begin::Earliest | Begin::Latest => vec![None; all.len()],
+        Begin::Time(ms) => offsets_at(client, &all, Offset::Offset(*ms.max(&0)))?,
+        Begin::Earliest | Begin::Latest | Begin::Offsets { .. } => vec![None; all.len()],
     };
+    if let (Begin::Offsets { named, .. }, true) = (begin, offsets.topics.is_empty())
+        && let Some(missing) = named.keys().find(|named| !all.iter().any(|place| is_named(named, place)))
+    {
+        return Err(Fault::Stop(Box::new(no_such_partition(missing))));
+    }
     let mut partitions = Vec::with_capacity(all.len());
     for (i, (topic, number)) in all.into_iter().enumerate() {
         let (first, end) = (firsts[i].unwrap_or(0), ends[i].unwrap_or(0));
         let known = offsets.topics.get(topic).and_then(|t| t.next.get(&number)).copied();
         // A topic that a pattern found later has only messages that were not there when the source began.
-        let begin = match (wanted, begin) {
-            (Topics::Matching(_), Begin::Latest) if !offsets.topics.is_empty() => Begin::Earliest,
-            _ => begin,
-        };
+        let is_later = matches!(wanted, Topics::Matching(_)) && !offsets.topics.is_empty();
         let next = match (known, begin) {
             (Some(next), _) => next,
             (None, Begin::Earliest) => first,
+            (None, Begin::Latest | Begin::Offsets { .. }) if is_later => first,
             (None, Begin::Latest) => end,
             (None, Begin::Time(_)) => since[i].unwrap_or(end),
+            (None, Begin::Offsets { named, others }) => {
+                let said = named.iter().find(|(named, _)| is_named(named, &(topic, number)));
+                let next = match (said, others) {
+                    (Some((_, offset)), _) if (first..=end).contains(offset) => Ok(*offset),
+                    (Some((_, offset)), _) => Err(out_of_range(topic, number, *offset, first, end)),
+                    (None, Some(Others::Earliest)) => Ok(first),
+                    (None, Some(Others::Latest)) => Ok(end),
+                    (None, None) => Err(not_named(topic, number)),
+                };
+                next.map_err(|stop| Fault::Stop(Box::new(stop)))?
+            }
         };
         if let Some(stop) = gone(topic, number, next, first, end) {
             return Err(Fault::Stop(Box::new(stop)));
@@ -67,6 +81,36 @@ pub fn ends(client: &Client, seen: &Seen) -> Result<Offsets, Fault> {
 fn names(seen: &Seen) -> Vec<(&str, i32)> {
     let of_topic = seen.iter().flat_map(|(name, topic)| topic.partitions.iter().map(|&number| (name.as_str(), number)));
     of_topic.collect()
+}
+
+/// An offset without a topic is of the only one there is.
+fn is_named((named, number): &NamedPartition, place: &(&str, i32)) -> bool {
+    *number == place.1 && named.as_deref().is_none_or(|named| named == place.0)
+}
+
+fn no_such_partition((topic, number): &NamedPartition) -> Stop {
+    let of = topic.as_ref().map_or_else(String::new, |topic| format!("topic {topic} has "));
+    stop_of(
+        "START_INVALID",
+        format!("START AT OFFSETS names a partition that is not there: {of}no partition {number}"),
+        "drop the source and create it with the partitions that its topics have",
+    )
+}
+
+fn not_named(topic: &str, number: i32) -> Stop {
+    stop_of(
+        "START_INVALID",
+        format!("START AT OFFSETS says no offset of topic {topic}, partition {number}"),
+        "drop the source and create it with an offset for each partition, or with OTHERS EARLIEST or OTHERS LATEST",
+    )
+}
+
+fn out_of_range(topic: &str, number: i32, offset: i64, first: i64, end: i64) -> Stop {
+    stop_of(
+        "START_INVALID",
+        format!("topic {topic}, partition {number} has offsets from {first} to {end}, and is to begin at {offset}"),
+        "drop the source and create it with an offset that is there",
+    )
 }
 
 /// Why a partition cannot be read from an offset; `None`: it can.

@@ -86,7 +86,7 @@ impl Reader {
         let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
         self.bytes += key.as_ref().map_or(0, Vec::len) + value.as_ref().map_or(0, Vec::len);
         let written_ms = message.timestamp().to_millis();
-        self.batch.push(Entry { partition, offset, key, value, written_ms });
+        self.batch.push(Entry { partition, offset, key, value, written_ms, begins_file: false });
     }
 
     /// False: nobody reads any more.

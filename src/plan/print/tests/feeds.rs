@@ -1,0 +1,80 @@
+//! Rows without an envelope: clauses that do not go together are refused where they are.
+
+use super::*;
+
+/// A statement, where it is refused, and why.
+const CASES: &[(&str, &str, &str)] = &[
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT UPSERT ENCODE JSON TABLES (a.b (c INT))",
+        "a.b",
+        "no primary key to upsert by",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'json' HEADER TABLES (a.b (c INT))",
+        "k",
+        "neither delimiters nor a header",
+    ),
+    ("CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'csv' HEADER TABLES (a.b (c INT))", "k", "no first line"),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'json' COMPRESSION 'lz4' TABLES (a.b (c INT))",
+        "k",
+        "of TiCDC's values",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPICS ('b', 't')) FORMAT 'json' TABLES (a.b (c INT), a.c (c INT))",
+        "k",
+        "topic 't' has the name of no table",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPICS ('b', 'a.b')) FORMAT 'json' TABLES (a.b (c INT), b.b (c INT))",
+        "k",
+        "topic 'b' may be of a.b and of b.b",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 'a.b') FORMAT 'json' TABLES (a.b (c INT), a.c (c INT))",
+        "a.c",
+        "has no topic of its name",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPICS ('t', 'u'), START AT OFFSETS ('0:1')) FORMAT 'json' \
+             TABLES (a.b (c INT))",
+        "k",
+        "'0:1' does not say which topic",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't', START AT OFFSETS ('u:0:1')) FORMAT 'json' \
+             TABLES (a.b (c INT))",
+        "k",
+        "topic 'u', which is not read",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't', START AT OFFSETS ('0:1', 't:0:2')) FORMAT 'json' \
+             TABLES (a.b (c INT))",
+        "k",
+        "partition 0 twice",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'json' SNAPSHOT FROM CONNECTION up TABLES (a.b)",
+        "up",
+        "no timestamps that tell",
+    ),
+];
+
+#[test]
+fn feeds_of_rows_without_an_envelope_are_refused_where_they_are() {
+    let mut catalog = Catalog::default();
+    for text in ["CREATE CONNECTION k TO KAFKA (BROKERS 'k:9092')", "CREATE CONNECTION up TO TIDB (HOST 'h', USER 'u')"]
+    {
+        let (statement, _) = parse(text).unwrap().remove(0);
+        let id = catalog.allocate();
+        catalog.add(defined(&catalog, id, &statement, planned(vec![], "UTC"))).unwrap();
+    }
+    let id = catalog.allocate();
+    for (text, at, message) in CASES {
+        let (statement, _) = parse(text).unwrap().remove(0);
+        let error = try_defined(&catalog, id, &statement, planned(vec![], "UTC")).expect_err(text);
+        assert!(error.message.contains(message), "{error:?}");
+        assert!(text[error.position.unwrap()..].starts_with(at), "{error:?}");
+        assert!(error.hint.is_some(), "{error:?}");
+    }
+}
