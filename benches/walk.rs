@@ -1,6 +1,7 @@
 //! Measures the walk on real servers: freshness, a large load, a restart, an outage.
 //!
-//! `cargo bench --profile demo --bench walk -- [freshness] [snapshot] [restart] [outage]`; without a name, all of them.
+//! `CARGO_PROFILE_DEMO_OPT_LEVEL=3 cargo bench --profile demo --bench walk -- [freshness] [snapshot] [restart]
+//! [outage]`; without a name, all of them.
 //! Sizes: TIDEMILL_SNAPSHOT_ROWS (10,000,000), TIDEMILL_RESTART_ROWS (1,000,000), TIDEMILL_FRESH_SECONDS (30),
 //! TIDEMILL_OUTAGE_SECONDS (600). Nothing here asserts a time; it prints what it measured, with the servers' versions.
 
