@@ -10,6 +10,7 @@ mod adhoc;
 #[path = "upstream/polled.rs"]
 mod polled;
 
+use mysql_async::prelude::Queryable;
 use mysql_server::{Kind, Server};
 use tidemill_server::{Tidemill, sql, temporary, try_sql};
 use tokio_postgres::Client;
@@ -40,6 +41,25 @@ async fn refusal(client: &Client, text: &str) -> (String, String) {
     let error = try_sql(client, text).await.expect_err(text);
     let error = error.as_db_error().unwrap_or_else(|| panic!("{error:?} in {text}"));
     (error.message().to_string(), error.hint().unwrap_or_default().to_string())
+}
+
+/// Moves between the rows of `ref.a` and `ref.b`, whose sum stays, until it is told to stop; gives how many it made.
+fn transfers(mut conn: mysql_async::Conn) -> (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<u64>) {
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let writer = tokio::spawn(async move {
+        let mut n = 0u64;
+        while stopped.try_recv().is_err() {
+            n += 1;
+            let (from, to) = (n * 7 % 500 + 1, n * 11 % 500 + 1);
+            let transfer = format!(
+                "BEGIN; UPDATE ref.a SET v = v - 1 WHERE id = {from}; \
+                 UPDATE ref.b SET v = v + 1 WHERE id = {to}; COMMIT"
+            );
+            conn.query_drop(transfer).await.expect("it commits");
+        }
+        n
+    });
+    (stop, writer)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

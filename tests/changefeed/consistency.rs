@@ -105,8 +105,17 @@ impl Watch {
         Watch { told, tasks }
     }
 
-    /// Checks every state that was told; returns how many there were.
-    fn end(self, what: &str) -> usize {
+    /// Kills the server, checks what was told until then, and listens to it again.
+    async fn over_kill(&mut self, server: &mut Tidemill, what: &str) -> usize {
+        server.kill();
+        let states = self.check(what);
+        server.restart().await;
+        *self = Watch::start(server).await;
+        states
+    }
+
+    /// Ends, and checks every state that was told; returns how many there were.
+    fn check(&self, what: &str) -> usize {
         self.tasks.iter().for_each(|task| task.abort());
         let told: BTreeMap<_, Vec<_>> = self.told.iter().map(|(v, told)| (*v, told.lock().unwrap().clone())).collect();
         // Every transaction changes `accepted`, and sums by account with it: all are known up to the least last one.
@@ -259,28 +268,19 @@ async fn every_state_is_consistent_over_ticdc_with_replays_and_kills() {
             commit += 1 << 18;
             moves.transaction().into_iter().for_each(|m| feed.row(&table, None, Some(&row(m)), commit));
         }
-        // Partitions get their watermarks at different times, some later.
-        for partition in 0..PARTITIONS {
-            if random.below(4) > 0 {
-                feed.watermark(partition, commit + 1);
-            }
-        }
+        feed.some_watermarks(&mut random, commit + 1);
         if random.below(3) == 0 {
             feed.replay(&mut random, 2_000);
         }
         if round % 20 == 15 {
-            server.kill();
-            states += watch.end(&format!("seed {seed}, round {round}"));
-            server.restart().await;
-            watch = Watch::start(&server).await;
+            states += watch.over_kill(&mut server, &format!("seed {seed}, round {round}")).await;
         }
         check_port(&server.client().await).await;
         check_target(&target).await;
     }
-    (0..PARTITIONS).for_each(|partition| feed.watermark(partition, commit + 1));
-    feed.flush();
+    feed.watermarks(commit + 1);
     check_end(&server.client().await, &target, &moves).await;
-    states += watch.end(&format!("seed {seed}, at the end"));
+    states += watch.check(&format!("seed {seed}, at the end"));
     println!("{} transfers, {states} states", moves.made);
     assert!(states > ROUNDS / 4, "{states} states were seen");
 }
@@ -328,10 +328,7 @@ async fn every_state_is_consistent_over_mysql_with_four_writers_and_kills() {
     while writers.iter().any(|writer| !writer.is_finished()) {
         round += 1;
         if round % 20 == 15 {
-            server.kill();
-            states += watch.end(&format!("seed {seed}, round {round}"));
-            server.restart().await;
-            watch = Watch::start(&server).await;
+            states += watch.over_kill(&mut server, &format!("seed {seed}, round {round}")).await;
         }
         check_port(&server.client().await).await;
         check_target(&target).await;
@@ -342,7 +339,7 @@ async fn every_state_is_consistent_over_mysql_with_four_writers_and_kills() {
     }
     let moves = Arc::into_inner(moves).expect("the writers have ended").into_inner().unwrap();
     check_end(&server.client().await, &target, &moves).await;
-    states += watch.end(&format!("seed {seed}, at the end"));
+    states += watch.check(&format!("seed {seed}, at the end"));
     println!("{} transfers, {states} states", moves.made);
     assert!(states > TRANSACTIONS / 4, "{states} states were seen");
 }

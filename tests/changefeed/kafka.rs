@@ -60,6 +60,17 @@ impl Feed {
         self.send(partition, message);
     }
 
+    /// Of all partitions, behind which the broker has everything.
+    pub fn watermarks(&mut self, ts: u64) {
+        (0..PARTITIONS).for_each(|partition| self.watermark(partition, ts));
+        self.flush();
+    }
+
+    /// Partitions get their watermarks at different times, some later.
+    pub fn some_watermarks(&mut self, random: &mut bank::Random, ts: u64) {
+        (0..PARTITIONS).filter(|_| random.below(4) > 0).for_each(|partition| self.watermark(partition, ts));
+    }
+
     /// What a changefeed does that is restarted: a window of a partition again, old watermarks among it.
     pub fn replay(&self, random: &mut bank::Random, messages_max: u64) {
         let partition = random.below(PARTITIONS as u64) as usize;
@@ -105,12 +116,7 @@ async fn ticdc(encoder: Encoder, format: &str) {
         for _ in 0..10 {
             bank.commit().iter().for_each(|event| feed.event(event));
         }
-        // Partitions get their watermarks at different times, some later.
-        for partition in 0..PARTITIONS {
-            if random.below(4) > 0 {
-                feed.watermark(partition, bank.now() + 1);
-            }
-        }
+        feed.some_watermarks(&mut random, bank.now() + 1);
         if random.below(3) == 0 {
             feed.replay(&mut random, 60);
         }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use tidemill::row::datum::Datum;
 
 use crate::bank::{self, Bank, Event, Of, TABLES, VIEWS, check_port};
-use crate::kafka::PARTITIONS;
-use crate::poison::{begin, cells, eventually_is, eventually_shows, shown, watermarks};
+use crate::poison::{begin, cells, eventually_is, eventually_shows, shown};
 use crate::tidemill_server::{Tidemill, sql, try_sql};
 
 const SOURCE: &str = "CREATE SOURCE bank FROM CONNECTION cdc (TOPIC 'flow') FORMAT 'canal-json'";
@@ -37,7 +36,7 @@ async fn on_mismatch_stop_stops_at_a_lost_row_and_never_at_a_replay() {
         for _ in 0..6 {
             bank.commit().iter().for_each(|event| feed.event(event));
         }
-        (0..PARTITIONS).filter(|_| random.below(4) > 0).for_each(|p| feed.watermark(p, bank.now() + 1));
+        feed.some_watermarks(&mut random, bank.now() + 1);
         feed.replay(&mut random, 60);
         if round % 10 == 6 {
             server.kill();
@@ -46,7 +45,7 @@ async fn on_mismatch_stop_stops_at_a_lost_row_and_never_at_a_replay() {
         check_port(&server.client().await).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    watermarks(&mut feed, bank.now() + 1);
+    feed.watermarks(bank.now() + 1);
     eventually_is(&server, bank::ANSWER, &bank.answer()).await;
     assert_eq!(shown(&server, 2).await, "running", "seed {seed}");
     assert_eq!(healed(&server).await[1], None);
@@ -54,7 +53,7 @@ async fn on_mismatch_stop_stops_at_a_lost_row_and_never_at_a_replay() {
     // The message of this account's INSERT was lost.
     let commit = bank.now() + 10;
     feed.event(&Event { table: Of::Accounts, commit, before: Some(account(1)), after: Some(account(2)) });
-    watermarks(&mut feed, commit + 1);
+    feed.watermarks(commit + 1);
     let stopped = format!("stopped: ROW_MISMATCH: commit {commit} updates row (id = '50') of bank.accounts");
     for _ in 0..2 {
         eventually_shows(&server, 2, &stopped).await;

@@ -46,10 +46,6 @@ pub async fn begin(name: &str) -> Option<(Broker, Feed, Tidemill)> {
     Some((broker, feed, server))
 }
 
-pub fn flush(feed: &Feed) {
-    feed.flush();
-}
-
 /// A column of SHOW SOURCES.
 const QUARANTINED: usize = 6;
 
@@ -102,7 +98,7 @@ async fn bad_messages_are_kept_once_amid_replays_and_kills_and_all_others_are_re
             bank.commit().iter().for_each(|event| feed.event(event));
             kept.extend(send_poison(&feed, &mut random, kept.len(), bank.now()));
         }
-        (0..PARTITIONS).filter(|_| random.below(4) > 0).for_each(|p| feed.watermark(p, bank.now() + 1));
+        feed.some_watermarks(&mut random, bank.now() + 1);
         if random.below(3) == 0 {
             feed.replay(&mut random, 60);
         }
@@ -113,7 +109,7 @@ async fn bad_messages_are_kept_once_amid_replays_and_kills_and_all_others_are_re
         check_port(&server.client().await).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    watermarks(&mut feed, bank.now() + 1);
+    feed.watermarks(bank.now() + 1);
     eventually_is(&server, bank::ANSWER, &bank.answer()).await;
     kept.sort();
     assert_eq!(in_quarantine(&server).await, kept, "seed {seed}");
@@ -135,7 +131,7 @@ async fn bad_messages_are_kept_once_amid_replays_and_kills_and_all_others_are_re
     let drop = "ALTER TABLE bank.accounts DROP COLUMN city";
     let statement = feed.encoder.ddl("bank", "accounts", drop, action::ADD_COLUMN, bank.now() + 5);
     feed.produce(0, &statement);
-    watermarks(&mut feed, bank.now() + 10);
+    feed.watermarks(bank.now() + 10);
     eventually_shows(&server, 2, "stopped: SCHEMA_CHANGED").await;
 }
 
@@ -165,16 +161,11 @@ async fn in_quarantine(server: &Tidemill) -> Vec<Row> {
     found
 }
 
-pub fn watermarks(feed: &mut Feed, ts: u64) {
-    (0..PARTITIONS).for_each(|partition| feed.watermark(partition, ts));
-    flush(feed);
-}
-
 /// What was looked at and deleted does not come again, though all that no watermark has passed is read anew.
 async fn deleted_ones_stay_away(server: &mut Tidemill, feed: &mut Feed, bank: &mut Bank, kept: usize) {
     (0..20).for_each(|_| bank.commit().iter().for_each(|event| feed.event(event)));
     (0..PARTITIONS).for_each(|partition| feed.produce(partition, &(None, b"the last".to_vec())));
-    flush(feed);
+    feed.flush();
     eventually_shows(server, QUARANTINED, &(kept + PARTITIONS).to_string()).await;
     let delete =
         "DELETE FROM bank.quarantine WHERE value_bytes <> 8; DELETE FROM quarantine WHERE code = 'BAD_MESSAGE'";
@@ -182,10 +173,10 @@ async fn deleted_ones_stay_away(server: &mut Tidemill, feed: &mut Feed, bank: &m
     server.kill();
     server.restart().await;
     feed.produce(0, &(None, b"another".to_vec()));
-    flush(feed);
+    feed.flush();
     eventually_is(server, "SELECT code, n FROM bad", &[cells(["BAD_MESSAGE", "1"])]).await;
     eventually_is(server, "SELECT CAST(value AS CHAR) FROM bank.quarantine", &[cells(["another"])]).await;
-    watermarks(feed, bank.now() + 1);
+    feed.watermarks(bank.now() + 1);
     eventually_is(server, bank::ANSWER, &bank.answer()).await;
 }
 
@@ -197,12 +188,12 @@ async fn by_default_the_source_stops_at_a_bad_message_and_tells_its_place() {
     sql(&server.client().await, &format!("{source}; {VIEWS}")).await;
     let mut bank = Bank::new(seed);
     bank.open().iter().chain(&bank.commit()).for_each(|event| feed.event(event));
-    watermarks(&mut feed, bank.now() + 1);
+    feed.watermarks(bank.now() + 1);
     let (answer, offset) = (bank.answer(), feed.sent[2].len());
     eventually_is(&server, bank::ANSWER, &answer).await;
     feed.produce(2, &(None, poison(5, 0, bank.now() + 2).0));
     bank.commit().iter().for_each(|event| feed.event(event));
-    watermarks(&mut feed, bank.now() + 1);
+    feed.watermarks(bank.now() + 1);
     let stopped = format!("stopped: VALUE_UNREADABLE: topic flow, partition 2, offset {offset}: 'much' is no value of");
     for _ in 0..2 {
         eventually_shows(&server, 2, &stopped).await;

@@ -86,7 +86,7 @@ async fn a_snapshot_of_tidb_is_where_its_changefeed_goes_on() {
         let events = bank.commit();
         tidb.commit(&events).await;
         events.iter().for_each(|event| feed.event(event));
-        (0..PARTITIONS).for_each(|partition| feed.watermark(partition, bank.now() + 1));
+        feed.watermarks(bank.now() + 1);
         if round == 20 {
             server.kill();
             server.restart().await;

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 
 use futures::StreamExt;
-use mysql_async::prelude::Queryable;
 
 use crate::mysql_server::{Kind, Server};
 use crate::tidemill_server::{Tidemill, eventually, sql, temporary};
-use crate::{READER, connect, refusal, shown};
+use crate::{READER, connect, refusal, shown, transfers};
 
 const TABLES: &str = "CREATE DATABASE ref; CREATE TABLE ref.goods (id INT PRIMARY KEY, name VARCHAR(20),
     price DECIMAL(8,2), big BIGINT UNSIGNED, made DATE, spot POINT, w DOUBLE);
@@ -110,20 +109,7 @@ async fn a_query_reads_one_moment_beside_views_and_a_view_reads_none() {
         ["1 10", "2 10"]
     );
 
-    let mut transfers = server.connect().await;
-    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
-    let writer = tokio::spawn(async move {
-        let mut n = 0u64;
-        while stopped.try_recv().is_err() {
-            n += 1;
-            let (from, to) = (n * 7 % 500 + 1, n * 11 % 500 + 1);
-            let transfer = format!(
-                "BEGIN; UPDATE ref.a SET v = v - 1 WHERE id = {from}; \
-                 UPDATE ref.b SET v = v + 1 WHERE id = {to}; COMMIT"
-            );
-            transfers.query_drop(transfer).await.expect("it commits");
-        }
-    });
+    let (stop, writer) = transfers(server.connect().await);
     let mut seen = BTreeSet::new();
     for _ in 0..20 {
         let both =

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use mysql_async::prelude::Queryable;
-
 use crate::mysql_server::{Kind, Server};
 use crate::tidemill_server::{Tidemill, eventually, sql, temporary};
-use crate::{READER, connect, refusal, shown};
+use crate::{READER, connect, refusal, shown, transfers};
 
 const WAIT_SECONDS: u64 = 60;
 const TABLES: &str = "CREATE DATABASE ref; CREATE DATABASE shop;
@@ -127,21 +125,7 @@ async fn a_round_sees_one_moment_of_all_its_tables() {
     let sum = "SELECT SUM(v) AS v FROM (SELECT v FROM ref.a UNION ALL SELECT v FROM ref.b) t";
     sql(&client, &format!("CREATE MATERIALIZED VIEW total WITH (wait) AS {sum}")).await;
     sql(&client, "CREATE MATERIALIZED VIEW moved WITH (wait) AS SELECT SUM(v) AS v FROM ref.a").await;
-    let mut transfers = server.connect().await;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let writer = tokio::spawn(async move {
-        let (mut n, mut stopped) = (0u64, stopped);
-        while stopped.try_recv().is_err() {
-            n += 1;
-            let (from, to) = (n * 7 % 500 + 1, n * 11 % 500 + 1);
-            let transfer = format!(
-                "BEGIN; UPDATE ref.a SET v = v - 1 WHERE id = {from}; \
-                 UPDATE ref.b SET v = v + 1 WHERE id = {to}; COMMIT"
-            );
-            transfers.query_drop(transfer).await.expect("it commits");
-        }
-        n
-    });
+    let (stop, writer) = transfers(server.connect().await);
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..20 {
         sql(&client, "REFRESH SOURCE dims").await;
