@@ -85,10 +85,6 @@ pub struct Counts {
 impl Window {
     /// A window over partitions that are read from their `next`, after `state`; `None`: nothing has been given. To
     /// begin after a snapshot at a TSO, `state` is the TSO + 1: everything up to it has been given.
-    pub fn resume(partitions: &[Partition], state: Option<u64>) -> Window {
-        Window::with(partitions, state, Limits::default(), None)
-    }
-
     pub fn with(partitions: &[Partition], state: Option<u64>, limits: Limits, spill: Option<Box<dyn Spill>>) -> Window {
         let given = state.unwrap_or(0);
         Window {

@@ -1,7 +1,5 @@
 //! Where the window puts rows that are too many for memory.
 
-use std::collections::BTreeMap;
-
 use crate::sources::Stop;
 use crate::sources::formats::RowChange;
 
@@ -19,25 +17,4 @@ pub trait Spill: Send {
 
     /// Gives each row of the commit and forgets it; ends early with the error that `each` gives.
     fn drain(&mut self, commit: u64, each: &mut dyn FnMut(RowChange) -> Result<(), Stop>) -> Result<(), Stop>;
-}
-
-/// Keeps the rows in memory after all: for tests.
-#[derive(Debug, Default)]
-pub struct InMemory {
-    commits: BTreeMap<u64, Vec<RowChange>>,
-}
-
-impl Spill for InMemory {
-    fn append(&mut self, commit: u64, rows: Vec<RowChange>) -> Result<(), Stop> {
-        self.commits.entry(commit).or_default().extend(rows);
-        Ok(())
-    }
-
-    fn first(&self) -> Option<u64> {
-        self.commits.keys().next().copied()
-    }
-
-    fn drain(&mut self, commit: u64, each: &mut dyn FnMut(RowChange) -> Result<(), Stop>) -> Result<(), Stop> {
-        self.commits.remove(&commit).unwrap_or_default().into_iter().try_for_each(each)
-    }
 }

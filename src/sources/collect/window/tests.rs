@@ -1,7 +1,10 @@
 //! What the window gives, message by message.
 
+use std::collections::BTreeMap;
+
 use crate::row::datum::Datum;
-use crate::sources::collect::window::spill::InMemory;
+use crate::sources::Stop;
+use crate::sources::collect::window::spill::Spill;
 use crate::sources::collect::window::{Counts, Limits, Window};
 use crate::sources::collect::{Collect, Complete};
 use crate::sources::formats::{Op, RowChange, Said, SchemaChange};
@@ -13,8 +16,34 @@ fn partitions(next: &[i64]) -> Vec<Partition> {
     next.iter().enumerate().map(partition).collect()
 }
 
+/// Keeps the rows in memory after all.
+#[derive(Debug, Default)]
+struct InMemory {
+    commits: BTreeMap<u64, Vec<RowChange>>,
+}
+
+impl Spill for InMemory {
+    fn append(&mut self, commit: u64, rows: Vec<RowChange>) -> Result<(), Stop> {
+        self.commits.entry(commit).or_default().extend(rows);
+        Ok(())
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.commits.keys().next().copied()
+    }
+
+    fn drain(&mut self, commit: u64, each: &mut dyn FnMut(RowChange) -> Result<(), Stop>) -> Result<(), Stop> {
+        self.commits.remove(&commit).unwrap_or_default().into_iter().try_for_each(each)
+    }
+}
+
+/// In the production's limits, all of it in memory.
+fn resume(partitions: &[Partition], state: Option<u64>) -> Window {
+    Window::with(partitions, state, Limits::default(), None)
+}
+
 fn window(count: usize) -> Window {
-    Window::resume(&partitions(&vec![0; count]), None)
+    resume(&partitions(&vec![0; count]), None)
 }
 
 fn row(commit: u64, op: Op) -> Said {
@@ -148,7 +177,7 @@ fn a_restart_between_rows_and_their_statement_gives_all_of_the_rows_again() {
     // A copy of one of the rows given does not come alone.
     take(&mut first, &mut [4, 2], &[(1, delete(10, 1))]);
     assert_eq!((first.resume(), first.state()), (vec![0, 0], Some(10)));
-    let mut second = Window::resume(&partitions(&first.resume()), first.state());
+    let mut second = resume(&partitions(&first.resume()), first.state());
     take(&mut second, &mut [0; 2], &messages);
     assert_eq!(given(&mut second), ["-1 +1=a", "s"]);
     assert_eq!(given(&mut first), ["s"]);
@@ -163,7 +192,7 @@ fn every_topic_tells_its_statements_in_its_partition_0() {
     let mut partitions = partitions(&[0, 0]);
     partitions[1].number = 0;
     partitions[1].topic = "other".to_string();
-    let mut window = Window::resume(&partitions, None);
+    let mut window = resume(&partitions, None);
     let messages = [(1, statement(10, "a")), (0, Said::Watermark(11)), (1, Said::Watermark(11))];
     take(&mut window, &mut [0; 2], &messages);
     assert_eq!(given(&mut window), ["a"]);
