@@ -127,10 +127,7 @@ impl Core {
     pub async fn validate(&self, name: &Name) -> Result<Vec<Vec<Option<String>>>, EngineError> {
         let connection = self.connection_named(name)?;
         let checks = match connection.kind {
-            ConnectionKind::Mysql => {
-                let checks = mysql_checks(&self.mysql_options(&connection)?).await;
-                checks.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?
-            }
+            ConnectionKind::Mysql => mysql_checks(&self.mysql_options(&connection)?).await?,
             ConnectionKind::Kafka => self.kafka_checks(&connection).await?,
             kind => {
                 let message = format!("a {} connection has nothing to validate", kind.word().to_lowercase());

@@ -2,6 +2,7 @@
 
 use crate::catalog::CatalogError;
 use crate::plan::{PlanError, PlanErrorKind};
+use crate::sources::mysql::connect as mysql;
 use crate::store::StoreError;
 
 /// An error as a client sees it; `server` adds the SQLSTATE.
@@ -82,6 +83,13 @@ impl From<PlanError> for EngineError {
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> EngineError {
         EngineError::new(ErrorKind::Internal, error.to_string())
+    }
+}
+
+/// Of a server that was asked for a statement.
+impl From<mysql::Fault> for EngineError {
+    fn from(fault: mysql::Fault) -> EngineError {
+        EngineError::new(ErrorKind::Connection, fault.to_string())
     }
 }
 

@@ -38,8 +38,7 @@ impl Core {
     ) -> Result<Option<(Foreign, Vec<String>)>, EngineError> {
         let options = self.mysql_options(&self.connection(connection)?)?.for_snapshot();
         let [shown_under, database, table] = name;
-        let found = schema::tables(&options, &[(database, table)], &[]).await;
-        let found = found.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?;
+        let found = schema::tables(&options, &[(database, table)], &[]).await?;
         let Some(found) = found.into_iter().next() else { return Ok(None) };
         let name = [shown_under, found.database, found.name];
         let left_out = found
@@ -64,8 +63,7 @@ impl Core {
         for (connection, asked) in by_connection {
             let options = self.mysql_options(&self.connection(connection)?)?.for_snapshot();
             let followed: Vec<FollowedTable> = asked.iter().map(|(table, asked)| followed(table, asked)).collect();
-            let reading = Reading::open::<u64>(&options, &followed, "SELECT 1").await;
-            let (reading, _) = reading.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?;
+            let reading = Reading::open(&options, &followed).await?;
             let fault = Arc::new(OnceLock::new());
             let mut outputs = Vec::new();
             for (table, asked) in asked {

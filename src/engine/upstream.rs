@@ -58,8 +58,7 @@ impl Core {
         let tables: Vec<(String, String)> = create.tables.iter().map(|name| pair(&name.parts).into()).collect();
         let excluded: Vec<(String, String, String)> =
             create.exclude_columns.iter().map(|name| triple(&name.parts).into()).collect();
-        let found = schema::tables(&options, &tables, &excluded).await;
-        found.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))
+        Ok(schema::tables(&options, &tables, &excluded).await?)
     }
 
     /// SHOW … FROM CONNECTION: what can be read, and what stands in the way.
@@ -90,8 +89,7 @@ impl Core {
         match connection.kind {
             ConnectionKind::Generator => Ok(vec![(generator::DATABASE.to_string(), generator::tables().len() as u64)]),
             ConnectionKind::Mysql | ConnectionKind::Tidb => {
-                let found = schema::databases(&self.mysql_options(connection)?).await;
-                found.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))
+                Ok(schema::databases(&self.mysql_options(connection)?).await?)
             }
             kind => Err(shows_nothing(kind, at)),
         }
@@ -112,8 +110,7 @@ impl Core {
                 Ok(found)
             }
             ConnectionKind::Mysql | ConnectionKind::Tidb => {
-                let found = schema::tables(&self.mysql_options(connection)?, &only, &[]).await;
-                found.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))
+                Ok(schema::tables(&self.mysql_options(connection)?, &only, &[]).await?)
             }
             kind => Err(shows_nothing(kind, at)),
         }

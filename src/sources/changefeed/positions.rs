@@ -9,7 +9,8 @@ use super::quarantine::Kept;
 use super::{Changefeed, Consistency};
 use crate::row::Position;
 use crate::sources::log::{Ends, Offsets};
-use crate::sources::mysql::connect::{Fault, Options, connect, execute, one};
+use crate::sources::mysql::connect::{Options, connect, execute};
+use crate::sources::mysql::snapshot::tso;
 use crate::sources::{PositionError, Positions, Wanted, is_now};
 
 /// The source's position.
@@ -96,17 +97,13 @@ impl TsoPositions {
             let remedy = "give a timestamp, or create the source with SCHEMAS FROM CONNECTION";
             return Err(unreadable(message, remedy));
         };
-        tso(options).await.map_err(|fault| PositionError::Upstream { reason: fault.to_string() })
+        let began = async {
+            let mut conn = connect(options).await?;
+            execute(options, &mut conn, "START TRANSACTION").await?;
+            tso(options, &mut conn, "take a timestamp").await
+        };
+        began.await.map_err(|fault| PositionError::Upstream { reason: fault.to_string() })
     }
-}
-
-/// Of a transaction of the TiDB that begins now. Source: TiDB's document "Information functions" (TIDB_CURRENT_TSO).
-async fn tso(options: &Options) -> Result<u64, Fault> {
-    let mut conn = connect(options).await?;
-    execute(options, &mut conn, "START TRANSACTION").await?;
-    let tso: Option<u64> = one(options, &mut conn, "SELECT TIDB_CURRENT_TSO()").await?;
-    let none = || options.lost("take a timestamp", "the transaction has none: is it a TiDB?");
-    tso.filter(|tso| *tso > 0).ok_or_else(none)
 }
 
 #[async_trait]

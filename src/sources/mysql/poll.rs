@@ -215,7 +215,7 @@ impl Runner {
         self.settle().await?;
         // Before the transaction begins: whatever had committed by then is in it.
         let read_ms = now_ms(&self.options).await?;
-        let (reading, _) = Reading::open::<u64>(&self.options, &self.tables, NOW).await?;
+        let reading = Reading::open(&self.options, &self.tables).await?;
         let (installs, changes) = self.read(reading).await?;
         self.new.retain(|table| installs.iter().all(|(installed, _)| installed != table));
         self.round += 1;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
-use mysql_async::prelude::{FromRow, Queryable};
+use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Value};
 use tokio::sync::mpsc;
 
@@ -120,31 +120,33 @@ fn decoders(tables: &[FollowedTable], layouts: Vec<Vec<String>>) -> Vec<Arc<Deco
     tables.iter().zip(layouts).map(decoder).collect()
 }
 
+/// When the transaction began that the connection is in, by a TiDB's clock; `doing` names what needs it. Source: TiDB's
+/// document "Information functions" (TIDB_CURRENT_TSO).
+pub async fn tso(options: &Options, conn: &mut Conn, doing: &'static str) -> Result<u64, Fault> {
+    let tso: Option<u64> = one(options, conn, "SELECT TIDB_CURRENT_TSO()").await?;
+    let none = || options.lost(doing, "the transaction has no timestamp: is it a TiDB?");
+    tso.filter(|tso| *tso > 0).ok_or_else(none)
+}
+
 impl Reading {
-    /// The tables as of the start of one transaction, with what `point` says of it.
-    pub async fn open<T>(options: &Options, tables: &[FollowedTable], point: &str) -> Result<(Reading, T), Fault>
-    where
-        T: FromRow + Send + 'static,
-    {
+    /// The tables as of the start of one transaction.
+    pub async fn open(options: &Options, tables: &[FollowedTable]) -> Result<Reading, Fault> {
         let layouts = layouts_now(options, tables).await?;
         let mut reader = connect(options).await?;
         execute(options, &mut reader, ISOLATION).await?;
         execute(options, &mut reader, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-        let point = one(options, &mut reader, point).await?;
         if layouts_now(options, tables).await? != layouts {
             return Err(options.lost("take a snapshot", "a table was altered meanwhile"));
         }
-        Ok((Reading { tables: decoders(tables, layouts), options: options.clone(), readers: vec![reader] }, point))
+        Ok(Reading { tables: decoders(tables, layouts), options: options.clone(), readers: vec![reader] })
     }
 
-    /// The tables of a TiDB as of a timestamp: every commit up to it is in the rows, none after it. Source: TiDB's
-    /// document "Information functions" (TIDB_CURRENT_TSO).
+    /// The tables of a TiDB as of a timestamp: every commit up to it is in the rows, none after it.
     pub async fn of_tidb(options: &Options, tables: &[FollowedTable]) -> Result<(Reading, u64), Fault> {
-        let (reading, tso) = Reading::open::<Option<u64>>(options, tables, "SELECT TIDB_CURRENT_TSO()").await?;
-        match tso.filter(|tso| *tso > 0) {
-            Some(tso) => Ok((reading, tso)),
-            None => Err(options.lost("take a snapshot", "the transaction has no timestamp: is it a TiDB?")),
-        }
+        let mut reading = Reading::open(options, tables).await?;
+        let reader = reading.readers.first_mut().expect("an open reading has a reader");
+        let tso = tso(options, reader, "take a snapshot").await?;
+        Ok((reading, tso))
     }
 
     /// Reads the tables one after the other, each with what is said behind its FROM; rows are handed on as they come.
