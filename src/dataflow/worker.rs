@@ -127,7 +127,7 @@ impl State {
             }
             Command::Tick { ts, changes } => self.tick(ts, &changes),
             Command::Compact { since } => {
-                // What is still loading goes at its own pace: see `report`.
+                // What is still loading goes at its own pace: see `fold_load`.
                 for flow in self.flows.values_mut().filter(|flow| flow.pending.is_none()) {
                     if let Some(export) = &mut flow.export {
                         export.compact(since.0);

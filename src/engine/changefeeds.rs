@@ -134,10 +134,9 @@ impl Core {
             None => Vec::new(),
         };
         for (name, schema) in &create.declared {
-            let layout = schema.columns.iter().map(|column| column.name.clone()).collect();
-            let [database, table] = [&name.parts[0], &name.parts[1]].map(String::clone);
-            found.retain(|known| known.database != database || known.name != table);
-            found.push(UpstreamTable { database, name: table, schema: schema.clone(), layout, unsupported: vec![] });
+            let (database, table) = (&name.parts[0], &name.parts[1]);
+            found.retain(|known| known.database != *database || known.name != *table);
+            found.push(UpstreamTable::declared(database, table, schema.clone()));
         }
         let format = feed.format.expect("checked with the clauses");
         if format.is_plain() {
@@ -154,15 +153,13 @@ pub fn quarantine_of(source: &Source, found: &[UpstreamTable]) -> Result<Option<
     if source.feed.as_ref().is_none_or(|feed| feed.on_bad_message == OnBadMessage::Stop) {
         return Ok(None);
     }
-    let (database, name) = (source.name.clone(), QUARANTINE.to_string());
-    if found.iter().any(|table| table.database == database && table.name == name) {
+    let (database, name) = (&source.name, QUARANTINE);
+    if found.iter().any(|table| table.database == *database && table.name == name) {
         let message = format!("table {database}.{name} would be the upstream's and the one of messages that are kept");
         let hint = "give the source a name that no database with such a table has";
         return Err(EngineError::new(ErrorKind::DuplicateObject, message).hint(hint));
     }
-    let schema = quarantine::schema();
-    let layout = schema.columns.iter().map(|column| column.name.clone()).collect();
-    Ok(Some(UpstreamTable { database, name, schema, layout, unsupported: vec![] }))
+    Ok(Some(UpstreamTable::declared(database, name, quarantine::schema())))
 }
 
 #[cfg(not(feature = "kafka"))]
@@ -180,8 +177,7 @@ fn with_place(table: UpstreamTable, create: &CreateSource) -> Result<UpstreamTab
         return Err(EngineError::new(ErrorKind::NotSupported, message).hint(hint).at(create.name.at));
     }
     let schema = place::keyed(table.schema);
-    let layout = schema.columns.iter().map(|column| column.name.clone()).collect();
-    Ok(UpstreamTable { schema, layout, ..table })
+    Ok(UpstreamTable { layout: schema.names(), schema, ..table })
 }
 
 fn begin(start: &StartAt) -> Begin {

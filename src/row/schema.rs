@@ -60,6 +60,11 @@ impl Schema {
         self.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name))
     }
 
+    /// Of the columns, in their order.
+    pub fn names(&self) -> Vec<String> {
+        self.columns.iter().map(|column| column.name.clone()).collect()
+    }
+
     pub fn project(&self, columns: &[usize]) -> Schema {
         let key = self
             .key

@@ -56,12 +56,7 @@ impl Default for Shop {
 /// The tables of the shop.
 pub fn tables() -> Vec<UpstreamTable> {
     let names = ["users", "products", "orders", "order_items", "payments"];
-    let table = |name: &str| {
-        let schema = schema(name);
-        let layout = schema.columns.iter().map(|column| column.name.clone()).collect();
-        UpstreamTable { database: DATABASE.to_string(), name: name.to_string(), schema, layout, unsupported: vec![] }
-    };
-    names.into_iter().map(table).collect()
+    names.into_iter().map(|name| UpstreamTable::declared(DATABASE, name, schema(name))).collect()
 }
 
 fn schema(table: &str) -> Schema {

@@ -121,8 +121,7 @@ pub struct FollowedTable {
 impl FollowedTable {
     /// A table that has just these columns.
     pub fn declared(id: ObjectId, database: &str, name: &str, schema: Schema) -> FollowedTable {
-        let columns = schema.columns.iter().map(|column| column.name.clone()).collect();
-        let layouts = vec![Layout { since: None, columns }];
+        let layouts = vec![Layout { since: None, columns: schema.names() }];
         FollowedTable { id, database: database.to_string(), name: name.to_string(), schema, layouts }
     }
 
@@ -220,4 +219,12 @@ pub struct UpstreamTable {
     pub layout: Vec<String>,
     /// Column and reason; such a column must be excluded before the table can be followed.
     pub unsupported: Vec<(String, String)>,
+}
+
+impl UpstreamTable {
+    /// A table that has just these columns.
+    pub fn declared(database: &str, name: &str, schema: Schema) -> UpstreamTable {
+        let layout = schema.names();
+        UpstreamTable { database: database.to_string(), name: name.to_string(), schema, layout, unsupported: vec![] }
+    }
 }

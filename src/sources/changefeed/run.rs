@@ -256,7 +256,7 @@ impl Runner {
             let mut committed_ms = None;
             let mut stopped = Ok(());
             self.stand(partitions, collector);
-            let before = self.standing.clone();
+            let before = self.feed.stops_at_mismatch.then(|| self.standing.clone());
             while upserts.rows() < TRANSACTION_ROWS
                 && let Some(complete) = collector.next()
             {
@@ -293,7 +293,7 @@ impl Runner {
                 position: None,
                 remedy: "create the source with a wider type, or without the column".to_string(),
             })?;
-            if self.feed.stops_at_mismatch {
+            if let Some(before) = before {
                 // Nothing of it was sent: whatever comes next reads it again.
                 self.compare(&said, &upserts).await.inspect_err(|_| self.standing = before)?;
             }
