@@ -156,6 +156,13 @@ impl Canal {
             (Some(Extension { commit_ts: Some(commit), .. }), _) => Ok(Some(*commit)),
             (_, Expects::TiCdcRowLevel) => Ok(None),
             (Some(_), _) => Err(BadMessage::malformed("`_tidb` has no commitTs")),
+            (None, Expects::TiCdc) if message.id > 0 => Err(BadMessage {
+                code: "FEED_WITHOUT_TIME",
+                reason: "the message is of Alibaba's Canal, which does not say which transaction a row is of".into(),
+                remedy:
+                    "create the source again with CONSISTENCY 'row': each row is then shown as some message left it"
+                        .into(),
+            }),
             (None, Expects::TiCdc) => Err(BadMessage {
                 code: "FEED_WITHOUT_TIME",
                 reason: "a message without `_tidb`: without commit timestamps no transaction can be put together"

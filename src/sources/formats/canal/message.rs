@@ -12,6 +12,8 @@ use crate::sources::formats::Tables;
 
 #[derive(Debug, Default)]
 pub struct Envelope<'a> {
+    /// Canal counts its messages from 1; TiCDC's are all 0.
+    pub id: u64,
     pub database: Option<Cow<'a, str>>,
     pub table: Option<Cow<'a, str>>,
     pub kind: Option<Cow<'a, str>>,
@@ -90,6 +92,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
             }
             seen |= bit;
             match key {
+                Key::Id => message.id = map.next_value::<Id>()?.0,
                 Key::Database => message.database = map.next_value::<Value>()?.0,
                 Key::Table => message.table = map.next_value::<Value>()?.0,
                 Key::Type => message.kind = map.next_value::<Value>()?.0,
@@ -129,6 +132,7 @@ impl Reader<'_> {
 /// The keys that matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Key {
+    Id,
     Database,
     Table,
     Type,
@@ -141,7 +145,8 @@ enum Key {
     Other,
 }
 
-const KEYS: [(&str, Key); 9] = [
+const KEYS: [(&str, Key); 10] = [
+    ("id", Key::Id),
     ("database", Key::Database),
     ("table", Key::Table),
     ("type", Key::Type),
@@ -174,6 +179,39 @@ impl<'de> Deserialize<'de> for Key {
             }
         }
         deserializer.deserialize_str(Keys)
+    }
+}
+
+/// A number; anything else is none of anybody's ids.
+struct Id(u64);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number as `id`")
+            }
+
+            fn visit_u64<E>(self, id: u64) -> Result<Id, E> {
+                Ok(Id(id))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Id, E> {
+                Ok(Id(0))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Id, E> {
+                Ok(Id(0))
+            }
+
+            fn visit_unit<E>(self) -> Result<Id, E> {
+                Ok(Id(0))
+            }
+        }
+        deserializer.deserialize_any(Number)
     }
 }
 
