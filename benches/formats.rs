@@ -4,7 +4,7 @@
 //! processor time. A row has ten columns; `ignored` walks the JSON and keeps nothing, `value` builds a tree of it: no
 //! decoder can be much faster than the first, and none should be as slow as the second. Last, by the clock: messages
 //! read from a broker of this machine, and read and decoded. With few rows the processor time is too coarse.
-//! `cargo bench --bench formats -- [rows] [rounds]`.
+//! `cargo bench --bench formats -- [rows] [rounds] [what the feeds' names begin with, or `kafka`]`.
 
 #[cfg(feature = "kafka")]
 #[path = "../tests/support/kafka.rs"]
@@ -230,9 +230,12 @@ fn decode<'a>(decoder: &mut dyn Decode, tables: &Tables, messages: impl Iterator
 
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|arg| arg.parse().ok());
+    let named: Vec<String> =
+        std::env::args().skip(1).filter(|arg| arg.starts_with(|c: char| c.is_ascii_alphabetic())).collect();
+    let wanted = |feed: &str| named.is_empty() || named.iter().any(|name| feed.starts_with(name.as_str()));
     let (rows, rounds) = (numbers.next().unwrap_or(200_000), numbers.next().unwrap_or(5) as usize);
     let tables = Tables::new([table()]);
-    for mut feed in feeds(rows) {
+    for mut feed in feeds(rows).into_iter().filter(|feed| wanted(feed.name)) {
         let values: Vec<&[u8]> = feed.messages.iter().map(|(_, value)| &value[..]).collect();
         let bytes = feed.messages.iter().map(|(key, value)| key.as_ref().map_or(0, Vec::len) + value.len()).sum();
         measure(feed.name, feed.rows, bytes, rounds, || {
@@ -259,7 +262,9 @@ fn main() {
         });
     }
     #[cfg(feature = "kafka")]
-    from_kafka::run(rows, rounds);
+    if wanted("kafka") {
+        from_kafka::run(rows, rounds);
+    }
 }
 
 /// Messages of a broker of this machine.

@@ -75,11 +75,7 @@ struct Payload<'a> {
 /// The payload, bare or beside its schema; `None`: a tombstone.
 fn payload(bytes: &[u8]) -> Result<Option<Payload<'_>>, BadMessage> {
     let text = std::str::from_utf8(bytes).map_err(|_| BadMessage::malformed("the message is not UTF-8"))?;
-    let value = Raw::new(text).map_err(not_json)?;
-    if value.is_null() {
-        return Ok(None);
-    }
-    let members = value.members().map_err(not_json)?;
+    let Some(members) = json::object(text).map_err(not_json)? else { return Ok(None) };
     let is_wrapper = members.iter().any(|(name, _)| name == "payload") && member(&members, "op").is_none();
     if !is_wrapper {
         return Ok(Some(Payload { schema: None, members }));

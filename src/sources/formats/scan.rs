@@ -195,8 +195,7 @@ impl<'a> Scanner<'a> {
     /// Up to the next quote or backslash, which is there.
     fn run(&mut self) -> Result<&'a str, BadMessage> {
         let rest = &self.text[self.at..];
-        let stop = rest.bytes().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f));
-        let length = stop.unwrap_or(rest.len());
+        let length = plain(rest.as_bytes());
         self.at += length;
         match self.peek() {
             Some(b'"' | b'\\') => Ok(&rest[..length]),
@@ -271,9 +270,43 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// How many bytes stand before the first quote, backslash or control character: most of a feed's bytes are in texts, so
+/// eight are looked at together.
+pub fn plain(bytes: &[u8]) -> usize {
+    const LOW: u64 = u64::MAX / 255;
+    const HIGH: u64 = LOW << 7;
+    // The lowest high bit that is set is at the first such byte: a borrow only goes up.
+    let below = |word: u64, limit: u8| word.wrapping_sub(LOW * limit as u64) & !word;
+    let equal = |word: u64, byte: u8| below(word ^ (LOW * byte as u64), 1);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let stops = (equal(word, b'"') | equal(word, b'\\') | below(word, 0x20)) & HIGH;
+        if stops != 0 {
+            return i * 8 + stops.trailing_zeros() as usize / 8;
+        }
+    }
+    let stop = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f));
+    bytes.len() - rest.len() + stop.unwrap_or(rest.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_ends_at_the_first_byte_that_is_not_plain() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                for other in [b'a', 0x7f, 0x80, 0xff, b'!', b'#', b'[', b']', b' '] {
+                    let mut bytes = vec![other; 20];
+                    bytes[at] = byte;
+                    let expected = bytes.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)).unwrap_or(20);
+                    assert_eq!(plain(&bytes), expected, "{bytes:?}");
+                }
+            }
+        }
+    }
 
     fn value(text: &str) -> Result<Value<'_>, BadMessage> {
         let mut scanner = Scanner::of(text);

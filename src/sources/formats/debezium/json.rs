@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::super::scan;
+
 /// The text of one value, without space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raw<'a>(&'a str);
@@ -144,6 +146,13 @@ impl fmt::Display for Raw<'_> {
     }
 }
 
+/// The members of a message that is one object; `None`: it is null.
+pub fn object(text: &str) -> Result<Option<Members<'_>>, NotJson> {
+    // Stepping over the whole value first would only be a walk more over each message.
+    let value = Raw(text.trim_matches([' ', '\t', '\n', '\r']));
+    if value.is_null() { Ok(None) } else { value.members().map(Some) }
+}
+
 /// The last member of that name, if it is not null.
 pub fn member<'a>(members: &Members<'a>, name: &str) -> Option<Raw<'a>> {
     members.iter().rev().find(|(n, _)| n == name).map(|(_, value)| *value).filter(|value| !value.is_null())
@@ -261,11 +270,11 @@ impl<'a> Rest<'a> {
         let bytes = self.text.as_bytes();
         let mut at = self.at + 1;
         loop {
-            let rest = bytes.get(at..).ok_or(NotJson)?;
-            at += rest.iter().position(|b| matches!(b, b'"' | b'\\')).ok_or(NotJson)?;
-            match bytes[at] {
+            at += scan::plain(bytes.get(at..).ok_or(NotJson)?);
+            match bytes.get(at).ok_or(NotJson)? {
                 b'"' => break,
-                _ => at += 2,
+                b'\\' => at += 2,
+                _ => return Err(NotJson),
             }
         }
         self.at = at + 1;
