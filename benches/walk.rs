@@ -276,7 +276,10 @@ async fn restart(source: &Server, target: &Server) {
     println!("restart after kill -9 with {rows} rows, SELECT revoked, to a fresh answer: {}", times.join("; "));
 }
 
-/// The target is down for a while under load: memory, the port meanwhile, catching up.
+const OUTAGE_ORDERS: u64 = 20_000;
+
+/// The target is down for a while under load: memory, the port meanwhile, catching up. The same rows are changed again
+/// and again, so that what the views themselves need stays the same, and memory that grows is what waits.
 async fn outage(source: &Server, target: &mut Server) {
     let seconds = setting("TIDEMILL_OUTAGE_SECONDS", 600);
     reader(source).await;
@@ -286,24 +289,32 @@ async fn outage(source: &Server, target: &mut Server) {
     let view = "SELECT u.city, COUNT(*) AS n, SUM(o.amount) AS amount
         FROM fresh.orders o JOIN fresh.users u ON u.id = o.user_id GROUP BY u.city";
     sql(&client, &format!("CREATE MATERIALIZED VIEW out_city INTO dw.mart.out_city WITH (wait) AS {view}")).await;
-    target.stop();
-    let started = Instant::now();
     let mut writer = source.connect().await;
-    let (mut id, mut resident) = (0u64, Vec::new());
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    while started.elapsed() < Duration::from_secs(seconds) {
-        ticks.tick().await;
-        let rows: Vec<String> = (0..10).map(|i| format!("({}, {}, 1.25)", id + i, (id + i) % 1000)).collect();
-        id += 10;
-        writer.query_drop(format!("INSERT INTO fresh.orders VALUES {}", rows.join(","))).await.expect("it commits");
-        if id % 5_000 == 0 {
-            resident.push(server.resident_bytes() >> 20);
+    let (mut changes, mut writer_ticks) = (0u64, tokio::time::interval(Duration::from_millis(20)));
+    for (what, seconds) in [("up", seconds / 2), ("down", seconds)] {
+        if what == "down" {
+            target.stop();
         }
+        let (begun, mut resident) = (Instant::now(), Vec::new());
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            writer_ticks.tick().await;
+            let rows: Vec<String> = (changes..changes + 10)
+                .map(|i| format!("({}, {}, {}.25)", i % OUTAGE_ORDERS, i % 1000, i / OUTAGE_ORDERS))
+                .collect();
+            changes += 10;
+            let upsert = "ON DUPLICATE KEY UPDATE amount = VALUES(amount)";
+            let insert = format!("INSERT INTO fresh.orders VALUES {} {upsert}", rows.join(","));
+            writer.query_drop(insert).await.expect("it commits");
+            if changes.is_multiple_of(5_000) {
+                resident.push(server.resident_bytes() >> 20);
+            }
+        }
+        let every = (resident.len() / 20).max(1);
+        let resident: Vec<u64> = resident.into_iter().step_by(every).collect();
+        println!("outage: {seconds} s with the target {what}, resident MiB over the time: {resident:?}");
     }
-    let port = sql(&client, "SELECT SUM(n) FROM out_city").await;
-    println!("outage: {id} rows in {seconds} s while the target was down; the port answers {:?}", port[0][0]);
-    let every = (resident.len() / 10).max(1);
-    println!("outage: resident MiB over the time: {:?}", resident.iter().step_by(every).collect::<Vec<_>>());
+    let port = sql(&client, "SELECT SUM(amount) FROM out_city").await;
+    println!("outage: {changes} changes of {OUTAGE_ORDERS} rows; the port answers {:?}", port[0][0]);
     target.restart().await;
     let back = Instant::now();
     let own = source.rows(&format!("SELECT COUNT(*), SUM(n), SUM(amount) FROM ({view}) t")).await;
