@@ -128,7 +128,6 @@ fn engine_options(config: &Config) -> engine::Options {
 
 async fn source_checks(url: &mysql_async::Opts, password: Option<Secret>) -> Result<Vec<Check>, Failure> {
     let (host, user) = (url.ip_or_hostname(), url.user().unwrap_or("root"));
-    let password = password.map(|password| connect::Password(password.reveal().to_string()));
     let options = connect::Options::new(host, url.tcp_port(), user, password);
     Ok(checks(&options).await?)
 }

@@ -220,7 +220,7 @@ async fn an_account_without_reload_takes_its_snapshot_too() {
              GRANT SELECT, LOCK TABLES ON bank.* TO r",
         )
         .await;
-    let password = tidemill::sources::mysql::connect::Password("se'cret".into());
+    let password = tidemill::config::Secret::new("se'cret");
     let options = Options::new("127.0.0.1", server.port(), "r", Some(password));
     let done = Arc::new(AtomicBool::new(false));
     let writer = transfer_until(&server, done.clone()).await;

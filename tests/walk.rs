@@ -3,10 +3,14 @@
 //! What is compared: the wide tables and the SQL port with MySQL's own answer to the same query. Where no MySQL can be
 //! had, each test says why and passes unrun; `make test` lists those.
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/mysql.rs"]
 mod mysql;
 #[path = "support/tidemill.rs"]
 mod tidemill;
+#[path = "walk/tls.rs"]
+mod tls;
 #[path = "walk/wait.rs"]
 mod wait;
 

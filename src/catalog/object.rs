@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::feed::Feed;
+use crate::config::SslMode;
 use crate::row::ObjectId;
 use crate::row::schema::{Layout, Schema};
 
@@ -60,6 +61,9 @@ pub struct ConnectionOptions {
     /// The secret that holds it.
     pub password: Option<ObjectId>,
     pub ssl_mode: Option<SslMode>,
+    /// A PEM file of certificates to trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssl_ca: Option<String>,
     /// Where snapshots are read, if not from `host`.
     pub snapshot_host: Option<String>,
     /// The SQLite file.
@@ -78,15 +82,6 @@ pub struct ConnectionOptions {
     /// Transactions a second of the generated shop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
-}
-
-/// How much of the server's certificate is checked, in MySQL's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SslMode {
-    Disabled,
-    Required,
-    VerifyCa,
-    VerifyIdentity,
 }
 
 /// How Kafka is told who we are.
@@ -272,19 +267,6 @@ impl SaslMechanism {
             SaslMechanism::Plain => "PLAIN",
             SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
             SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-}
-
-impl SslMode {
-    pub const ALL: [SslMode; 4] = [SslMode::Disabled, SslMode::Required, SslMode::VerifyCa, SslMode::VerifyIdentity];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            SslMode::Disabled => "disabled",
-            SslMode::Required => "required",
-            SslMode::VerifyCa => "verify_ca",
-            SslMode::VerifyIdentity => "verify_identity",
         }
     }
 }

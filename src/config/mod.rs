@@ -11,7 +11,9 @@
 mod load;
 mod secret;
 mod settings;
+mod tls;
 
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, Loaded, load};
 pub use secret::Secret;
 pub use settings::{Config, Layer, LogFormat};
+pub use tls::{SslMode, Tls};

@@ -27,8 +27,6 @@ use crate::sources::log::files::{FilesLog, Lines};
 #[cfg(feature = "kafka")]
 use crate::sources::log::kafka::{KafkaLog, options as kafka};
 use crate::sources::log::{Begin, Log, Others};
-#[cfg(feature = "kafka")]
-use crate::sources::mysql::connect::Password;
 use crate::sources::{Check, UpstreamTable};
 
 impl Core {
@@ -93,7 +91,7 @@ impl Core {
         let given = &connection.options;
         let brokers = given.brokers.clone().expect("checked at CREATE CONNECTION");
         let mut options = kafka::Options::new(brokers, topics);
-        options.ssl_mode = connect::mysql_ssl_mode(given.ssl_mode);
+        options.tls = connect::tls(connection)?;
         options.sasl = match (given.sasl, &given.user) {
             (None, None) => None,
             (mechanism, user) => Some(kafka::Sasl {
@@ -103,7 +101,7 @@ impl Core {
                     SaslMechanism::ScramSha512 => kafka::Mechanism::ScramSha512,
                 },
                 user: user.clone().unwrap_or_default(),
-                password: Password(self.password(connection)?.unwrap_or_default()),
+                password: self.password(connection)?.unwrap_or_default(),
             }),
         };
         Ok(options)

@@ -1,6 +1,7 @@
 //! From a connection of the catalog to what a source or a target connects with.
 
-use crate::catalog::object::{Connection, ConnectionKind, Object, ObjectKind, SecretFrom, SslMode};
+use crate::catalog::object::{Connection, ConnectionKind, Object, ObjectKind, SecretFrom};
+use crate::config::{Secret, SslMode, Tls};
 use crate::engine::Core;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::plan::statement::Name;
@@ -10,7 +11,7 @@ use crate::sources::generator::Shop;
 use crate::sources::mysql::check::checks as mysql_checks;
 use crate::sources::mysql::connect as mysql;
 use crate::target::dialect::Dialect;
-use crate::target::{self, Address, TargetOptions, Tls};
+use crate::target::{Address, TargetOptions};
 
 fn default_port(kind: ConnectionKind) -> u16 {
     if kind == ConnectionKind::Tidb { 4000 } else { 3306 }
@@ -28,13 +29,17 @@ pub fn secret_value(from: &SecretFrom) -> Result<String, String> {
     }
 }
 
-pub fn mysql_ssl_mode(given: Option<SslMode>) -> mysql::SslMode {
-    match given {
-        None | Some(SslMode::Disabled) => mysql::SslMode::Disabled,
-        Some(SslMode::Required) => mysql::SslMode::Required,
-        Some(SslMode::VerifyCa) => mysql::SslMode::VerifyCa,
-        Some(SslMode::VerifyIdentity) => mysql::SslMode::VerifyIdentity,
+/// Certificates to trust mean that they are checked.
+pub fn tls(connection: &Connection) -> Result<Tls, EngineError> {
+    let given = &connection.options;
+    let default = if given.ssl_ca.is_some() { SslMode::VerifyIdentity } else { SslMode::Disabled };
+    if let Some(path) = &given.ssl_ca
+        && let Err(error) = std::fs::File::open(path)
+    {
+        let message = format!("certificates of connection {} cannot be read: file {path}: {error}", connection.name);
+        return Err(EngineError::new(ErrorKind::Connection, message).hint("SSL CA is a PEM file on this server"));
     }
+    Ok(Tls { mode: given.ssl_mode.unwrap_or(default), ca: given.ssl_ca.clone().map(Into::into) })
 }
 
 impl Core {
@@ -58,9 +63,9 @@ impl Core {
         let host = given.host.clone().expect("checked at CREATE CONNECTION");
         let user = given.user.clone().expect("checked at CREATE CONNECTION");
         let port = given.port.unwrap_or(default_port(connection.kind));
-        let password = self.password(connection)?.map(mysql::Password);
+        let password = self.password(connection)?;
         let mut options = mysql::Options::new(host, port, user, password);
-        options.ssl_mode = mysql_ssl_mode(given.ssl_mode);
+        options.tls = tls(connection)?;
         options.snapshot = given.snapshot_host.clone().map(|host| (host, port));
         Ok(options)
     }
@@ -77,12 +82,8 @@ impl Core {
                 host: given.host.clone().expect("checked at CREATE CONNECTION"),
                 port: given.port.unwrap_or(default_port(connection.kind)),
                 user: given.user.clone().expect("checked at CREATE CONNECTION"),
-                password: target::Secret(self.password(&connection)?.unwrap_or_default()),
-                tls: match given.ssl_mode {
-                    None | Some(SslMode::Disabled) => Tls::Off,
-                    Some(SslMode::Required) => Tls::Required,
-                    Some(SslMode::VerifyCa | SslMode::VerifyIdentity) => Tls::VerifyIdentity,
-                },
+                password: self.password(&connection)?.unwrap_or_default(),
+                tls: tls(&connection)?,
             },
             ConnectionKind::Generator | ConnectionKind::Kafka | ConnectionKind::Files => {
                 panic!("refused at CREATE MATERIALIZED VIEW")
@@ -142,13 +143,15 @@ impl Core {
     }
 
     /// The value of a connection's password, looked up now.
-    pub fn password(&self, connection: &Connection) -> Result<Option<String>, EngineError> {
+    pub fn password(&self, connection: &Connection) -> Result<Option<Secret>, EngineError> {
         let Some(id) = connection.options.password else { return Ok(None) };
         match self.object(id)? {
-            Object::Secret(secret) => secret_value(&secret.from).map(Some).map_err(|reason| {
-                let message = format!("secret {} cannot be read: {reason}", secret.name);
-                EngineError::new(ErrorKind::Connection, message)
-            }),
+            Object::Secret(secret) => {
+                secret_value(&secret.from).map(|value| Some(Secret::new(value))).map_err(|reason| {
+                    let message = format!("secret {} cannot be read: {reason}", secret.name);
+                    EngineError::new(ErrorKind::Connection, message)
+                })
+            }
             other => panic!("a password is a secret, not a {}", other.kind()),
         }
     }

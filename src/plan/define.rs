@@ -8,8 +8,9 @@ mod feed;
 use crate::catalog::Catalog;
 use crate::catalog::object::{
     Connection, ConnectionKind, ConnectionOptions, Object, ObjectKind, SaslMechanism, Secret, SecretFrom, Source,
-    SslMode, Table, View, ViewOptions, WideTable,
+    Table, View, ViewOptions, WideTable,
 };
+use crate::config::SslMode;
 use crate::plan::relations::plan_error;
 use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, Name, OptionValue};
 use crate::plan::{PlanError, PlanErrorKind};
@@ -43,6 +44,7 @@ pub fn connection(
             ("SSL MODE", OptionValue::Text(mode)) => {
                 options.ssl_mode = SslMode::ALL.into_iter().find(|known| known.word() == mode);
             }
+            ("SSL CA", OptionValue::Text(path)) => options.ssl_ca = Some(path.clone()),
             ("BROKERS", OptionValue::Text(brokers)) => options.brokers = Some(brokers.clone()),
             ("SASL MECHANISM", OptionValue::Text(word)) => {
                 options.sasl = SaslMechanism::ALL.into_iter().find(|known| known.word() == word);
@@ -54,6 +56,14 @@ pub fn connection(
             ("PATH", OptionValue::Text(path)) => options.path = Some(path.clone()),
             (unknown, value) => panic!("the parser let option {unknown} through with {value:?}"),
         }
+    }
+    if let Some(ca) = given.iter().find(|option| option.name == "SSL CA")
+        && let Some(mode) = options.ssl_mode.filter(|mode| !mode.verifies())
+    {
+        let message = format!("SSL MODE '{}' checks no certificate, so SSL CA would say nothing", mode.word());
+        let hint =
+            Some("say SSL MODE 'verify_ca' or 'verify_identity', or leave it out: 'verify_identity' then".to_string());
+        return Err(PlanError { kind: PlanErrorKind::InvalidValue, message, hint, position: Some(ca.at) });
     }
     Ok(Connection { id, name: local(name), kind, options })
 }

@@ -74,6 +74,7 @@ fn create_connection(catalog: &Catalog, connection: &Connection) -> String {
         ("USER", text(&given.user)),
         ("PASSWORD SECRET", given.password.map(|secret| name_of(catalog, secret))),
         ("SSL MODE", given.ssl_mode.map(|mode| literal(mode.word()))),
+        ("SSL CA", text(&given.ssl_ca)),
         ("SNAPSHOT HOST", text(&given.snapshot_host)),
         ("BROKERS", text(&given.brokers)),
         ("SASL MECHANISM", given.sasl.map(|mechanism| literal(mechanism.word()))),

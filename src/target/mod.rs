@@ -14,13 +14,14 @@
 pub mod dialect;
 pub mod error;
 pub mod ledger;
-mod mysql;
+pub mod mysql;
 mod sqlite;
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
+use crate::config::{Secret, Tls};
 use crate::row::datum::Datum;
 use crate::row::types::SqlType;
 use crate::target::dialect::Dialect;
@@ -51,27 +52,6 @@ pub enum Address {
     Sqlite {
         path: PathBuf,
     },
-}
-
-/// How far a server's certificate is trusted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tls {
-    #[default]
-    Off,
-    /// Encrypted, the certificate unchecked.
-    Required,
-    /// Encrypted, the certificate and the host's name checked.
-    VerifyIdentity,
-}
-
-/// A text that no Debug shows.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
 }
 
 /// One connection to a target.
@@ -117,7 +97,7 @@ pub trait Target: Send {
 pub async fn connect(options: &TargetOptions) -> Result<Box<dyn Target>, TargetError> {
     Ok(match &options.address {
         Address::Mysql { host, port, user, password, tls } => {
-            Box::new(mysql::Mysql::connect(host, *port, user, password, *tls).await?)
+            Box::new(mysql::Mysql::connect(host, *port, user, password, tls).await?)
         }
         Address::Sqlite { path } => Box::new(sqlite::Sqlite::open(path.clone()).await?),
     })

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, SslOpts, Value};
 
+use crate::config::{Secret, SslMode, Tls};
 use crate::row::datum::Datum;
 use crate::row::temporal::{self, Date, MICROS_A_SECOND};
 use crate::row::types::SqlType;
+use crate::target::Target;
 use crate::target::dialect::Dialect;
 use crate::target::error::TargetError;
-use crate::target::{Secret, Target, Tls};
 
 /// The longest wait for one answer; a lock wait (50 s) fits in.
 const ANSWER_SECONDS_MAX: u64 = 300;
@@ -27,21 +28,22 @@ pub struct Mysql {
 }
 
 impl Mysql {
-    pub async fn connect(host: &str, port: u16, user: &str, password: &Secret, tls: Tls) -> Result<Mysql, TargetError> {
-        let ssl = match tls {
-            Tls::Off => None,
-            Tls::Required => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
-            Tls::VerifyIdentity => Some(SslOpts::default()),
-        };
+    pub async fn connect(
+        host: &str,
+        port: u16,
+        user: &str,
+        password: &Secret,
+        tls: &Tls,
+    ) -> Result<Mysql, TargetError> {
         let options = OptsBuilder::default()
             .ip_or_hostname(host)
             .tcp_port(port)
             .user(Some(user))
-            .pass(Some(&password.0))
+            .pass(Some(password.reveal()))
             .prefer_socket(false)
             .stmt_cache_size(0)
             .tcp_nodelay(true)
-            .ssl_opts(ssl);
+            .ssl_opts(ssl_opts(tls));
         let connecting = tokio::time::timeout(Duration::from_secs(CONNECT_SECONDS_MAX), Conn::new(options));
         let connected = connecting.await.map_err(|_| TargetError::Link(format!("{host}:{port} does not answer")))?;
         // Wrong rights or a wrong password are for somebody to mend there: the connection is tried again.
@@ -79,6 +81,17 @@ impl Mysql {
         self.packet_bytes_max = packet as usize;
         Ok(())
     }
+}
+
+/// What the client is told of TLS; `None`: the link is not encrypted.
+pub fn ssl_opts(tls: &Tls) -> Option<SslOpts> {
+    let ssl = match tls.mode {
+        SslMode::Disabled => return None,
+        SslMode::Required => SslOpts::default().with_danger_accept_invalid_certs(true),
+        SslMode::VerifyCa => SslOpts::default().with_danger_skip_domain_validation(true),
+        SslMode::VerifyIdentity => SslOpts::default(),
+    };
+    Some(ssl.with_root_certs(tls.ca.iter().map(|path| path.clone().into()).collect()))
 }
 
 #[async_trait]

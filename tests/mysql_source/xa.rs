@@ -4,7 +4,8 @@ use super::Server;
 use super::feed::Feed;
 use super::{assert_catches_up, assert_equal, gtid_executed, options, printed, server};
 use mysql_async::prelude::Queryable;
-use tidemill::sources::mysql::connect::{Options, Password};
+use tidemill::config::Secret;
+use tidemill::sources::mysql::connect::Options;
 
 const TABLES: &str = "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(60)); \
                       CREATE TABLE d.u LIKE d.t; INSERT INTO d.t VALUES (1, 'a'), (2, 'b'), (3, 'c')";
@@ -86,7 +87,7 @@ async fn a_table_with_prepared_changes_of_unknown_place_is_read_when_they_end() 
     prepare(&server, "before", "UPDATE d.t SET v = 'x' WHERE id = 1").await;
     server.kill();
     server.restart().await;
-    let plain = Options::new("127.0.0.1", server.port(), "r", Some(Password("p".into())));
+    let plain = Options::new("127.0.0.1", server.port(), "r", Some(Secret::new("p")));
     for (options, end) in [(options(&server), "XA COMMIT 'before'"), (plain, "XA ROLLBACK 'again'")] {
         let mut feed = Feed::start(&options);
         // It changed nothing of this table.

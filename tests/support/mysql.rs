@@ -135,7 +135,7 @@ impl Drop for Server {
 }
 
 /// `make test` prints at its end what it could not run.
-fn not_run(why: &str) {
+pub fn not_run(why: &str) {
     let Ok(path) = std::env::var("TIDEMILL_NOT_RUN") else { return };
     let file = File::options().create(true).append(true).open(path);
     if let Ok(mut file) = file {

@@ -1,7 +1,8 @@
 //! CREATE CONNECTION: each kind with the options it knows.
 
 use crate::catalog::names::nearest;
-use crate::catalog::object::{SaslMechanism, SslMode};
+use crate::catalog::object::SaslMechanism;
+use crate::config::SslMode;
 use crate::plan::parse::create::IF_NOT_EXISTS;
 use crate::plan::parse::cursor::{Cursor, error};
 use crate::plan::statement::{ConnectionKind, ConnectionOption, OptionValue, Statement};
@@ -29,6 +30,7 @@ const SERVER: &[Known] = &[
     Known { name: "USER", value: Value::Text, required: true },
     Known { name: "PASSWORD", value: Value::Secret, required: false },
     Known { name: "SSL MODE", value: Value::SslMode, required: false },
+    Known { name: "SSL CA", value: Value::Text, required: false },
     Known { name: "SNAPSHOT HOST", value: Value::Text, required: false },
 ];
 const GENERATOR: &[Known] = &[
@@ -42,6 +44,7 @@ const KAFKA: &[Known] = &[
     Known { name: "USER", value: Value::Text, required: false },
     Known { name: "PASSWORD", value: Value::Secret, required: false },
     Known { name: "SSL MODE", value: Value::SslMode, required: false },
+    Known { name: "SSL CA", value: Value::Text, required: false },
 ];
 const FILES: &[Known] = &[Known { name: "PATH", value: Value::Text, required: true }];
 const SQLITE: &[Known] = &[Known { name: "PATH", value: Value::Text, required: true }];

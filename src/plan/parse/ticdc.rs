@@ -7,7 +7,7 @@
 use form_urlencoded::parse;
 
 use crate::catalog::names::nearest;
-use crate::catalog::object::SslMode;
+use crate::config::SslMode;
 use crate::plan::parse::cursor::error;
 use crate::plan::statement::{
     ConnectionKind, ConnectionOption, FeedClauses, FeedFormat, Name, OptionValue, OwnConnection, Topics,

@@ -3,7 +3,8 @@
 mod feeds;
 
 use super::*;
-use crate::catalog::object::{ConnectionKind, ConnectionOptions, ObjectKind, SslMode, ViewOptions, WideTable};
+use crate::catalog::object::{ConnectionKind, ConnectionOptions, ObjectKind, ViewOptions, WideTable};
+use crate::config::SslMode;
 use crate::plan::define::{self, Planned};
 use crate::plan::parse::parse;
 use crate::plan::relations::CatalogRelations;
@@ -306,12 +307,14 @@ fn random_catalog(seed: u64) -> Catalog {
                 Object::Secret(Secret { id, name, from: r.pick(&from) })
             }
             1 => {
+                let ssl_mode = r.maybe(|r| r.pick(&SslMode::ALL));
                 let options = ConnectionOptions {
                     host: Some(r.text()),
                     port: r.maybe(|r| r.below(65_535) as u16 + 1),
                     user: Some(r.text()),
                     password: r.maybe(|r| r.pick(&secrets)),
-                    ssl_mode: r.maybe(|r| r.pick(&SslMode::ALL)),
+                    ssl_ca: r.maybe(Random::text).filter(|_| ssl_mode.is_none_or(SslMode::verifies)),
+                    ssl_mode,
                     snapshot_host: r.maybe(Random::text),
                     path: None,
                     ..Default::default()

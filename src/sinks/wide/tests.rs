@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 
+use crate::config::{Secret, Tls};
 use crate::dataflow::error::{ErrorCode, ErrorRow};
 use crate::dataflow::{Batch, Snapshot};
 use crate::row::datum::{ColumnBuilder, Datum};
@@ -22,7 +23,7 @@ use crate::sinks::wide::{read_ledger, start};
 use crate::sinks::{SinkCommand, SinkEvent, SinkHandle, SinkView, ViewReader};
 use crate::target::error::TargetError;
 use crate::target::ledger::{Ledger, State};
-use crate::target::{Address, Secret, TargetOptions, Tls, connect, dialect};
+use crate::target::{Address, TargetOptions, connect, dialect};
 
 #[path = "../../../tests/support/mysql.rs"]
 mod mysql;
@@ -149,9 +150,8 @@ impl Place {
     async fn server(kind: mysql::Kind) -> Option<Place> {
         let server = mysql::Server::start_or_skip(kind, &[]).await?;
         server.run("CREATE DATABASE `mart``1`").await;
-        let password = Secret::default();
-        let (host, user) = ("127.0.0.1".into(), "root".into());
-        let address = Address::Mysql { host, port: server.port(), user, password, tls: Tls::Off };
+        let (host, user, password) = ("127.0.0.1".into(), "root".into(), Secret::default());
+        let address = Address::Mysql { host, port: server.port(), user, password, tls: Tls::default() };
         Some(Place { address, database: Some("mart`1".into()), _directory: None, _server: Some(server) })
     }
 

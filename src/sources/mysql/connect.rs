@@ -4,13 +4,14 @@
 //! must act). Every wait has a limit; a password appears in no message.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
+use mysql_async::{Conn, Opts, OptsBuilder};
 
+use crate::config::{Secret, Tls};
 use crate::sources::Stop;
+use crate::target::mysql::ssl_opts;
 
 const CONNECT_SECONDS_MAX: u64 = 10;
 /// For one query of the catalog, and for one batch of rows of a snapshot.
@@ -24,32 +25,10 @@ pub struct Options {
     pub host: String,
     pub port: u16,
     pub user: String,
-    pub password: Option<Password>,
-    pub ssl_mode: SslMode,
-    /// Certificates to trust besides the built-in ones, a PEM file.
-    pub ssl_ca: Option<PathBuf>,
+    pub password: Option<Secret>,
+    pub tls: Tls,
     /// A replica to read snapshots from, so that the primary is not burdened.
     pub snapshot: Option<(String, u16)>,
-}
-
-/// A password that no Debug shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub String);
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(…)")
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SslMode {
-    #[default]
-    Disabled,
-    /// Encrypted, the server's certificate unchecked.
-    Required,
-    VerifyCa,
-    VerifyIdentity,
 }
 
 /// Why something with the server did not work.
@@ -71,9 +50,9 @@ impl Fault {
 }
 
 impl Options {
-    pub fn new(host: impl Into<String>, port: u16, user: impl Into<String>, password: Option<Password>) -> Options {
+    pub fn new(host: impl Into<String>, port: u16, user: impl Into<String>, password: Option<Secret>) -> Options {
         let (host, user) = (host.into(), user.into());
-        Options { host, port, user, password, ssl_mode: SslMode::default(), ssl_ca: None, snapshot: None }
+        Options { host, port, user, password, tls: Tls::default(), snapshot: None }
     }
 
     /// The same, for the server that snapshots are read from.
@@ -94,24 +73,17 @@ impl Options {
     }
 
     fn opts(&self) -> Opts {
-        let ssl = match self.ssl_mode {
-            SslMode::Disabled => None,
-            SslMode::Required => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
-            SslMode::VerifyCa => Some(SslOpts::default().with_danger_skip_domain_validation(true)),
-            SslMode::VerifyIdentity => Some(SslOpts::default()),
-        };
-        let roots = self.ssl_ca.iter().map(|path| path.clone().into()).collect();
         // Text as UTF-8, instants in UTC, CHAR without its padding, and time for us to be slow in reading.
         let session = "SET NAMES utf8mb4; SET time_zone = '+00:00', sql_mode = '', net_write_timeout = 600";
         OptsBuilder::default()
             .ip_or_hostname(&self.host)
             .tcp_port(self.port)
             .user(Some(&self.user))
-            .pass(self.password.as_ref().map(|p| &p.0))
+            .pass(self.password.as_ref().map(Secret::reveal))
             .prefer_socket(false)
             .tcp_keepalive(Some(Duration::from_secs(30)))
             .max_allowed_packet(Some(PACKET_BYTES_MAX))
-            .ssl_opts(ssl.map(|ssl| ssl.with_root_certs(roots)))
+            .ssl_opts(ssl_opts(&self.tls))
             .init(session.split("; ").map(String::from).collect())
             .into()
     }
@@ -172,7 +144,7 @@ mod tests {
 
     #[test]
     fn no_debug_text_shows_the_password() {
-        let options = Options::new("db", 3306, "repl", Some(Password("hunter2".into())));
+        let options = Options::new("db", 3306, "repl", Some(Secret::new("hunter2")));
         assert!(!format!("{options:?}").contains("hunter2"));
     }
 }

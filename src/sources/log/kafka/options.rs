@@ -1,11 +1,9 @@
 //! What a person says of a Kafka connection, and the client's settings that follow from it.
 
-use std::path::PathBuf;
-
 use rdkafka::ClientConfig;
 
+use crate::config::{Secret, SslMode, Tls};
 use crate::sources::log::Fault;
-use crate::sources::mysql::connect::{Password, SslMode};
 
 use super::stop;
 
@@ -31,9 +29,7 @@ pub struct Options {
     pub brokers: String,
     pub topics: Topics,
     pub sasl: Option<Sasl>,
-    pub ssl_mode: SslMode,
-    /// Certificates to trust instead of the system's, a PEM file.
-    pub ssl_ca: Option<PathBuf>,
+    pub tls: Tls,
     pub client_id: String,
 }
 
@@ -49,7 +45,7 @@ pub enum Topics {
 pub struct Sasl {
     pub mechanism: Mechanism,
     pub user: String,
-    pub password: Password,
+    pub password: Secret,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +58,7 @@ pub enum Mechanism {
 impl Options {
     pub fn new(brokers: impl Into<String>, topics: Topics) -> Options {
         let (brokers, client_id) = (brokers.into(), "tidemill".to_string());
-        Options { brokers, topics, sasl: None, ssl_mode: SslMode::default(), ssl_ca: None, client_id }
+        Options { brokers, topics, sasl: None, tls: Tls::default(), client_id }
     }
 
     /// The client's settings; a Stop where this build lacks what they need.
@@ -91,14 +87,14 @@ impl Options {
     }
 
     fn secure(&self, config: &mut ClientConfig) -> Result<(), Fault> {
-        let encrypted = self.ssl_mode != SslMode::Disabled;
+        let encrypted = self.tls.mode != SslMode::Disabled;
         if encrypted {
             built_with("ssl", "TLS")?;
-            let verify = if self.ssl_mode == SslMode::Required { "false" } else { "true" };
-            let identify = if self.ssl_mode == SslMode::VerifyIdentity { "https" } else { "none" };
+            let verify = if self.tls.mode == SslMode::Required { "false" } else { "true" };
+            let identify = if self.tls.mode == SslMode::VerifyIdentity { "https" } else { "none" };
             config.set("enable.ssl.certificate.verification", verify);
             config.set("ssl.endpoint.identification.algorithm", identify);
-            if let Some(path) = &self.ssl_ca {
+            if let Some(path) = &self.tls.ca {
                 config.set("ssl.ca.location", path.to_string_lossy());
             }
         }
@@ -110,7 +106,7 @@ impl Options {
             };
             built_with(feature, mechanism)?;
             config.set("sasl.mechanism", mechanism);
-            config.set("sasl.username", &sasl.user).set("sasl.password", &sasl.password.0);
+            config.set("sasl.username", &sasl.user).set("sasl.password", sasl.password.reveal());
         }
         config.set(
             "security.protocol",
@@ -183,7 +179,7 @@ mod tests {
     #[test]
     fn no_debug_text_shows_the_password() {
         let mut options = Options::new("b:9092", Topics::Named(vec![]));
-        let password = Password("hunter2".to_string());
+        let password = Secret::new("hunter2");
         options.sasl = Some(Sasl { mechanism: Mechanism::Plain, user: "u".to_string(), password });
         assert!(!format!("{options:?}").contains("hunter2"));
         assert!(options.config().is_ok(), "PLAIN needs no further library");
@@ -193,7 +189,7 @@ mod tests {
     #[test]
     fn what_the_build_lacks_is_said() {
         let mut options = Options::new("b:9092", Topics::Named(vec![]));
-        options.ssl_mode = SslMode::VerifyIdentity;
+        options.tls.mode = SslMode::VerifyIdentity;
         let Err(Fault::Stop(stop)) = options.config() else { panic!("TLS is not there") };
         assert_eq!(stop.code, "KAFKA_BUILD");
         assert!(stop.remedy.contains("kafka-tls"), "{}", stop.remedy);
