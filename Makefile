@@ -5,6 +5,9 @@ TIDEMILL_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidemill
 CARGO_TARGET_DIR ?= $(TIDEMILL_CACHE)/target
 export TIDEMILL_CACHE CARGO_TARGET_DIR
 
+# Kafka's client speaks TLS and SCRAM where it can be built with OpenSSL.
+FEATURES ?= $(shell pkg-config --exists openssl 2>/dev/null && echo --features kafka-tls)
+
 .PHONY: demo test unit lint bench build
 
 # The main job in one process with nothing installed: a generated shop, the views of views/, a SQLite file, the SQL port.
@@ -17,20 +20,20 @@ demo:
 # Everything, real MySQL and MariaDB included: they are fetched into TIDEMILL_CACHE and started on loopback.
 test: lint
 	@rm -f $(CARGO_TARGET_DIR)/not-run.txt
-	TIDEMILL_NOT_RUN=$(CARGO_TARGET_DIR)/not-run.txt cargo test --no-fail-fast
+	TIDEMILL_NOT_RUN=$(CARGO_TARGET_DIR)/not-run.txt cargo test $(FEATURES) --no-fail-fast
 	@if [ -s $(CARGO_TARGET_DIR)/not-run.txt ]; then echo "not run here, and why:"; sort -u $(CARGO_TARGET_DIR)/not-run.txt; \
 	else echo "nothing was left out"; fi
 
 # What needs no server.
 unit:
-	cargo test --lib --bins
+	cargo test $(FEATURES) --lib --bins
 
 lint:
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets $(FEATURES) -- -D warnings
 
 bench:
 	cargo bench
 
 build:
-	cargo build --release --bin tidemill
+	cargo build --release $(FEATURES) --bin tidemill

@@ -17,6 +17,9 @@ mod tidemill_server;
 #[cfg(feature = "kafka")]
 #[path = "support/canal.rs"]
 mod canal;
+#[cfg(feature = "kafka-tls")]
+#[path = "support/certificates.rs"]
+mod certificates;
 #[cfg(feature = "kafka")]
 #[path = "changefeed/consistency.rs"]
 mod consistency;
@@ -35,6 +38,7 @@ mod mismatch;
 #[cfg(feature = "kafka")]
 #[path = "support/mysql.rs"]
 mod mysql_server;
+#[cfg(feature = "kafka")]
 #[path = "changefeed/plain_kafka.rs"]
 mod plain_kafka;
 #[cfg(feature = "kafka")]
@@ -43,6 +47,9 @@ mod poison;
 #[cfg(feature = "kafka")]
 #[path = "support/runner.rs"]
 mod runner;
+#[cfg(feature = "kafka")]
+#[path = "changefeed/secure.rs"]
+mod secure;
 #[cfg(feature = "kafka")]
 #[path = "changefeed/snapshot.rs"]
 mod snapshot;

@@ -26,7 +26,26 @@ pub struct Broker {
     directory: PathBuf,
     port: u16,
     controller_port: u16,
+    guarded: Option<Guarded>,
     process: Child,
+}
+
+/// A second listener, for clients that prove who they are.
+#[derive(Clone, Debug)]
+pub struct Guarded {
+    /// `SASL_PLAINTEXT`, `SASL_SSL`.
+    pub protocol: &'static str,
+    /// Lines of the broker's settings.
+    pub settings: Vec<String>,
+    /// Options of formatting its directory: users of SCRAM are made there.
+    pub format: String,
+    port: u16,
+}
+
+impl Guarded {
+    pub fn new(protocol: &'static str, settings: Vec<String>, format: impl Into<String>) -> Guarded {
+        Guarded { protocol, settings, format: format.into(), port: 0 }
+    }
 }
 
 pub type ToKafka = ThreadedProducer<rdkafka::producer::DefaultProducerContext>;
@@ -34,9 +53,13 @@ pub type ToKafka = ThreadedProducer<rdkafka::producer::DefaultProducerContext>;
 impl Broker {
     /// Tries again on other ports: a free one may be taken before the broker listens on it.
     pub async fn start() -> Result<Broker, String> {
+        Broker::start_with(None).await
+    }
+
+    async fn start_with(guarded: Option<Guarded>) -> Result<Broker, String> {
         let mut reason = String::new();
         for _ in 0..STARTS_MAX {
-            match Broker::try_start().await {
+            match Broker::try_start(guarded.clone()).await {
                 Ok(broker) => return Ok(broker),
                 Err(e) => reason = e,
             }
@@ -45,21 +68,29 @@ impl Broker {
         Err(reason)
     }
 
-    async fn try_start() -> Result<Broker, String> {
+    async fn try_start(mut guarded: Option<Guarded>) -> Result<Broker, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("tidemill-kafka-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).map_err(|e| format!("cannot create {}: {e}", directory.display()))?;
-        let [port, controller_port] = free_ports()?;
-        let process = spawn(&directory, port, controller_port)?;
-        let mut broker = Broker { directory, port, controller_port, process };
+        let [port, controller_port, guarded_port] = free_ports()?;
+        if let Some(guarded) = &mut guarded {
+            guarded.port = guarded_port;
+        }
+        let process = spawn(&directory, port, controller_port, guarded.as_ref())?;
+        let mut broker = Broker { directory, port, controller_port, guarded, process };
         broker.wait_until_up().await?;
         Ok(broker)
     }
 
     /// `None`, with a line on stderr that says why, where no broker can be had.
     pub async fn start_or_skip() -> Option<Broker> {
-        match Broker::start().await {
+        Broker::start_guarded_or_skip(None).await
+    }
+
+    /// With a second listener, where there is one to be.
+    pub async fn start_guarded_or_skip(guarded: Option<Guarded>) -> Option<Broker> {
+        match Broker::start_with(guarded).await {
             Ok(broker) => Some(broker),
             Err(reason) => {
                 let why = format!("a test that needs a Kafka broker: {}", reason.lines().next().unwrap_or_default());
@@ -73,6 +104,11 @@ impl Broker {
     /// As clients name it.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The second listener.
+    pub fn guarded_address(&self) -> String {
+        format!("127.0.0.1:{}", self.guarded.as_ref().expect("it was started with one").port)
     }
 
     fn config(&self) -> ClientConfig {
@@ -162,7 +198,8 @@ impl Broker {
 
     /// Starts the broker again on its data and its ports, after `kill`.
     pub async fn restart(&mut self) {
-        self.process = spawn(&self.directory, self.port, self.controller_port).expect("it started before");
+        self.process =
+            spawn(&self.directory, self.port, self.controller_port, self.guarded.as_ref()).expect("it started before");
         self.wait_until_up().await.expect("it came up before");
     }
 
@@ -220,12 +257,14 @@ pub fn not_run(why: &str) {
     }
 }
 
-fn spawn(directory: &Path, port: u16, controller_port: u16) -> Result<Child, String> {
+fn spawn(directory: &Path, port: u16, controller_port: u16, guarded: Option<&Guarded>) -> Result<Child, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/kafka-server");
     let output = File::options().create(true).append(true).open(directory.join("output")).map_err(|e| e.to_string())?;
     Command::new(&script)
         .arg(directory.join("data"))
         .args([port.to_string(), controller_port.to_string()])
+        .args(guarded.map(|guarded| listeners(port, controller_port, guarded)).unwrap_or_default())
+        .env("KAFKA_FORMAT", guarded.map_or("", |guarded| &guarded.format))
         .stdin(Stdio::null())
         .stdout(output.try_clone().map_err(|e| e.to_string())?)
         .stderr(output)
@@ -233,9 +272,25 @@ fn spawn(directory: &Path, port: u16, controller_port: u16) -> Result<Child, Str
         .map_err(|e| format!("cannot run {}: {e}", script.display()))
 }
 
-fn free_ports() -> Result<[u16; 2], String> {
+/// The settings of a broker with a second listener.
+fn listeners(port: u16, controller_port: u16, guarded: &Guarded) -> Vec<String> {
+    let outside = format!("PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{}", guarded.port);
+    let protocol = guarded.protocol;
+    let mut settings = guarded.settings.clone();
+    settings.extend([
+        format!("listeners={outside},CONTROLLER://127.0.0.1:{controller_port}"),
+        format!("advertised.listeners={outside}"),
+        format!("listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:{protocol}"),
+    ]);
+    settings
+}
+
+fn free_ports() -> Result<[u16; 3], String> {
     let bind = || TcpListener::bind("127.0.0.1:0").map_err(|e| format!("no free port: {e}"));
-    let (first, second) = (bind()?, bind()?);
-    let port = |listener: &TcpListener| listener.local_addr().map(|a| a.port()).map_err(|e| e.to_string());
-    Ok([port(&first)?, port(&second)?])
+    let listeners = [bind()?, bind()?, bind()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr().map_err(|e| e.to_string())?.port();
+    }
+    Ok(ports)
 }
