@@ -3,7 +3,8 @@
 //! `CARGO_PROFILE_DEMO_OPT_LEVEL=3 cargo bench --profile demo --bench walk -- [freshness] [snapshot] [restart]
 //! [outage]`; without a name, all of them.
 //! Sizes: TIDEMILL_SNAPSHOT_ROWS (10,000,000), TIDEMILL_RESTART_ROWS (1,000,000), TIDEMILL_FRESH_SECONDS (30),
-//! TIDEMILL_OUTAGE_SECONDS (600). Nothing here asserts a time; it prints what it measured, with the servers' versions.
+//! TIDEMILL_OUTAGE_SECONDS (600), TIDEMILL_OUTAGE_ROWS of each transaction, 50 a second (10). Nothing here asserts a
+//! time; it prints what it measured, with the servers' versions.
 
 #[path = "../tests/support/mysql.rs"]
 mod mysql;
@@ -281,7 +282,7 @@ const OUTAGE_ORDERS: u64 = 20_000;
 /// The target is down for a while under load: memory, the port meanwhile, catching up. The same rows are changed again
 /// and again, so that what the views themselves need stays the same, and memory that grows is what waits.
 async fn outage(source: &Server, target: &mut Server) {
-    let seconds = setting("TIDEMILL_OUTAGE_SECONDS", 600);
+    let (seconds, rows) = (setting("TIDEMILL_OUTAGE_SECONDS", 600), setting("TIDEMILL_OUTAGE_ROWS", 10));
     reader(source).await;
     source.run(FRESH).await;
     let server = Tidemill::start(&temporary("outage"), &[], &[]).await;
@@ -298,14 +299,14 @@ async fn outage(source: &Server, target: &mut Server) {
         let (begun, mut resident) = (Instant::now(), Vec::new());
         while begun.elapsed() < Duration::from_secs(seconds) {
             writer_ticks.tick().await;
-            let rows: Vec<String> = (changes..changes + 10)
+            let values: Vec<String> = (changes..changes + rows)
                 .map(|i| format!("({}, {}, {}.25)", i % OUTAGE_ORDERS, i % 1000, i / OUTAGE_ORDERS))
                 .collect();
-            changes += 10;
+            changes += rows;
             let upsert = "ON DUPLICATE KEY UPDATE amount = VALUES(amount)";
-            let insert = format!("INSERT INTO fresh.orders VALUES {} {upsert}", rows.join(","));
+            let insert = format!("INSERT INTO fresh.orders VALUES {} {upsert}", values.join(","));
             writer.query_drop(insert).await.expect("it commits");
-            if changes.is_multiple_of(5_000) {
+            if changes.is_multiple_of(500 * rows) {
                 resident.push(server.resident_bytes() >> 20);
             }
         }
