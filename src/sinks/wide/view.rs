@@ -19,7 +19,7 @@ use crate::target::Target;
 use crate::target::error::TargetError;
 
 /// Less than this is not worth folding.
-const FOLD_BYTES_MIN: usize = 16 << 20;
+const FOLD_BYTES_MIN: usize = 4 << 20;
 /// An idle target's ledger moves at least this often.
 pub const HEARTBEAT_FLUSH_MS: u64 = 5_000;
 /// How often it is looked whether a view's rows are there.
