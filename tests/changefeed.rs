@@ -39,6 +39,9 @@ mod mismatch;
 #[path = "support/mysql.rs"]
 mod mysql_server;
 #[cfg(feature = "kafka")]
+#[path = "changefeed/partitions.rs"]
+mod partitions;
+#[cfg(feature = "kafka")]
 #[path = "changefeed/plain_kafka.rs"]
 mod plain_kafka;
 #[cfg(feature = "kafka")]

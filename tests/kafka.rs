@@ -22,7 +22,7 @@ use rdkafka::producer::Producer;
 use reading::{Reading, WAIT, text};
 use tidemill::sources::log::kafka::options::{Options, Topics};
 use tidemill::sources::log::kafka::{KafkaLog, MISSING_OPENINGS_MAX, check};
-use tidemill::sources::log::{Begin, Entry, Fault, Log, Offsets, Others};
+use tidemill::sources::log::{Added, Begin, Entry, Fault, Log, Offsets, Others};
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
@@ -264,6 +264,29 @@ async fn partitions_added(broker: &Broker) {
     assert_eq!(stop.code, "PARTITIONS_ADDED");
     assert!(stop.message.contains("growing had 2 partitions and has 3"), "{stop:?}");
     assert_eq!(reading.open_until_stopped().await.code, "PARTITIONS_ADDED", "and when it is opened again");
+    // Once: those that there are; wherever it was begun, from their first message on.
+    broker.produce("growing", 2, ["third"]);
+    let mut once = Reading::adding(broker, "growing", Added::Once, reading.offsets.clone());
+    once.open(Begin::Latest).await;
+    assert_eq!(once.take(1).await, ["third"]);
+    broker.add_partitions("growing", 4).await;
+    assert_eq!(once.stopped().await.code, "PARTITIONS_ADDED");
+    // Always: without a stop.
+    broker.produce("growing", 3, ["fourth"]);
+    let mut always = Reading::adding(broker, "growing", Added::Read, once.offsets.clone());
+    always.open(Begin::Latest).await;
+    assert_eq!(always.take(1).await, ["fourth"]);
+    broker.add_partitions("growing", 6).await;
+    broker.produce("growing", 5, ["sixth"]);
+    let Err(Fault::Lost { reason, .. }) = always.next().await else { panic!("it is opened again for that") };
+    assert!(reason.contains("growing has 2 more partitions"), "{reason}");
+    always.open(Begin::Latest).await;
+    assert_eq!(always.take(1).await, ["sixth"]);
+    // Of one whose first messages are gone.
+    broker.add_partitions("growing", 7).await;
+    broker.produce("growing", 6, numbers(0..3));
+    broker.delete_records("growing", 6, 2).await;
+    assert_eq!(always.stopped().await.code, "SOURCE_GONE");
 }
 
 async fn missing(broker: &Broker) {

@@ -5,6 +5,8 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper, Highlighter, Hinter};
 
 const KEYWORDS: &[&str] = &[
+    "ADD",
+    "ALTER",
     "AND",
     "AS",
     "ASC",
@@ -58,10 +60,12 @@ const KEYWORDS: &[&str] = &[
     "OR",
     "ORDER",
     "OTHERS",
+    "PARTITIONS",
     "PATH",
     "PRIMARY",
     "REFRESH",
     "REPLACE",
+    "RESUME",
     "ROLLBACK",
     "SECRET",
     "SELECT",

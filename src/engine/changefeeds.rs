@@ -26,13 +26,21 @@ use crate::sources::formats::{Compression, Decode, Settings};
 use crate::sources::log::files::{FilesLog, Lines};
 #[cfg(feature = "kafka")]
 use crate::sources::log::kafka::{KafkaLog, options as kafka};
-use crate::sources::log::{Begin, Log, Others};
+use crate::sources::log::{Added, Begin, Log, Others};
 use crate::sources::{Check, UpstreamTable};
 
 impl Core {
-    pub fn changefeed(&self, connection: &Connection, source: &Source) -> Result<Changefeed, EngineError> {
+    /// `added`: what becomes of partitions that its topics got, where that matters to the feed.
+    pub fn changefeed(
+        &self,
+        connection: &Connection,
+        source: &Source,
+        added: Added,
+        allows_reordering: bool,
+    ) -> Result<Changefeed, EngineError> {
         let feed = source.feed.as_ref().expect("a source of this connection is a changefeed");
-        let log = self.log(connection, feed)?;
+        let added = if self.is_appended(source) { Added::Read } else { added };
+        let log = self.log(connection, feed, added)?;
         let upstream = feed.schemas.map(|id| self.connection(id)).transpose()?;
         let upstream = upstream.map(|upstream| self.mysql_options(&upstream)).transpose()?;
         Ok(Changefeed {
@@ -46,10 +54,19 @@ impl Core {
             copies_first: feed.snapshot,
             quarantine: self.lock_catalog().quarantine(source).map(|table| table.id),
             stops_at_mismatch: feed.on_mismatch == OnMismatch::Stop,
+            allows_reordering,
         })
     }
 
-    fn log(&self, connection: &Connection, feed: &Feed) -> Result<Box<dyn Log>, EngineError> {
+    /// Each message is a row of its own, wherever it is.
+    fn is_appended(&self, source: &Source) -> bool {
+        let catalog = self.lock_catalog();
+        let quarantine = catalog.quarantine(source).map(|table| table.id);
+        let mut tables = catalog.tables(source.id).filter(|table| Some(table.id) != quarantine);
+        tables.all(|table| place::is_append(&table.schema))
+    }
+
+    fn log(&self, connection: &Connection, feed: &Feed, added: Added) -> Result<Box<dyn Log>, EngineError> {
         match (connection.kind, &feed.topics) {
             (ConnectionKind::Files, Topics::Path(path)) => {
                 let root = connection.options.path.clone().expect("checked at CREATE CONNECTION");
@@ -60,7 +77,7 @@ impl Core {
                 };
                 Ok(Box::new(FilesLog::new(PathBuf::from(root).join(path), lines)))
             }
-            (ConnectionKind::Kafka, Topics::Names(_) | Topics::Pattern(_)) => self.kafka_log(connection, feed),
+            (ConnectionKind::Kafka, Topics::Names(_) | Topics::Pattern(_)) => self.kafka_log(connection, feed, added),
             (kind, _) => {
                 let message = format!("a {} connection has no such thing to read", kind.word());
                 let hint = "KAFKA has TOPIC and TOPICS, FILES has PATH";
@@ -70,13 +87,14 @@ impl Core {
     }
 
     #[cfg(feature = "kafka")]
-    fn kafka_log(&self, connection: &Connection, feed: &Feed) -> Result<Box<dyn Log>, EngineError> {
+    fn kafka_log(&self, connection: &Connection, feed: &Feed, added: Added) -> Result<Box<dyn Log>, EngineError> {
         let topics = match &feed.topics {
             Topics::Pattern(pattern) => kafka::Topics::Matching(pattern.clone()),
             Topics::Names(names) => kafka::Topics::Named(names.iter().chain(&feed.transactions).cloned().collect()),
             Topics::Path(_) => unreachable!("a folder is read of files"),
         };
-        Ok(Box::new(KafkaLog::new(self.kafka_options(connection, topics)?)))
+        let options = kafka::Options { added, ..self.kafka_options(connection, topics)? };
+        Ok(Box::new(KafkaLog::new(options)))
     }
 
     /// The brokers and every topic.
@@ -113,7 +131,7 @@ impl Core {
     }
 
     #[cfg(not(feature = "kafka"))]
-    fn kafka_log(&self, _: &Connection, _: &Feed) -> Result<Box<dyn Log>, EngineError> {
+    fn kafka_log(&self, _: &Connection, _: &Feed, _: Added) -> Result<Box<dyn Log>, EngineError> {
         Err(without_kafka())
     }
 

@@ -1,7 +1,6 @@
 //! CREATE and DROP: the catalog first, then what runs for it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{ConnectionKind, Object, ObjectKind, SecretFrom, Table, View};
@@ -19,9 +18,8 @@ use crate::plan::relations::CatalogRelations;
 use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, DropTarget, Name};
 use crate::row::ObjectId;
 use crate::row::schema::{Layout, Schema};
-use crate::sources::generator::Generator;
-use crate::sources::mysql::{MySql, Polled};
-use crate::sources::{FollowedTable, UpstreamTable};
+use crate::sources::UpstreamTable;
+use crate::sources::log::Added;
 
 /// Who the sources and targets see as us when nothing else is said.
 const TIME_ZONE_DEFAULT: &str = "+00:00";
@@ -33,11 +31,11 @@ pub struct Created {
 }
 
 impl Created {
-    fn quietly() -> Created {
+    pub(super) fn quietly() -> Created {
         Created { notices: vec![], job: None }
     }
 
-    fn notice(text: impl std::convert::Into<String>) -> Created {
+    pub(super) fn notice(text: impl std::convert::Into<String>) -> Created {
         Created { notices: vec![text.into()], job: None }
     }
 }
@@ -121,7 +119,7 @@ impl Core {
         // What the catalog or this build would refuse is told before anything is asked of a server.
         let drafted = define::source(&self.lock_catalog().clone(), ObjectId(u64::MAX), create)?;
         if drafted.feed.is_some() {
-            self.changefeed(&connection, &drafted)?;
+            self.changefeed(&connection, &drafted, Added::Stop, false)?;
         }
         let found = self.upstream_tables(&connection, create).await?;
         let bad: Vec<String> = found
@@ -172,41 +170,6 @@ impl Core {
             Ok::<_, EngineError>(Object::Table(Table { id, name, source: Some(source), schema, layouts }))
         })?;
         Ok(self.store.create_table(id, &table.schema)?)
-    }
-
-    /// Starts the task of a source at the position of the last tick.
-    pub fn start_source(&self, source: ObjectId) -> Result<(), EngineError> {
-        let Object::Source(entry) = self.object(source)? else { panic!("{source} is a source") };
-        let connection = self.connection(entry.connection)?;
-        let tables: Vec<ObjectId> = {
-            let catalog = self.lock_catalog();
-            let of_source = catalog.objects().filter_map(|object| match &**object {
-                Object::Table(table) if table.source == Some(source) => Some(table.id),
-                _ => None,
-            });
-            of_source.collect()
-        };
-        let loaded: Vec<ObjectId> = tables.iter().copied().filter(|table| self.store.is_loaded(*table)).collect();
-        let followed = self.followed(&loaded).into_iter().flat_map(|(_, tables)| tables).collect();
-        let position = self.store.positions().get(&source).cloned();
-        let task: Box<dyn crate::sources::Source> = match (connection.kind, entry.refresh_seconds) {
-            (_, Some(seconds)) => {
-                let every = Duration::from_secs(seconds);
-                Box::new(Polled { options: self.mysql_options(&connection)?, every })
-            }
-            (ConnectionKind::Generator, None) => Box::new(Generator { shop: Core::shop(&connection) }),
-            (ConnectionKind::Mysql, None) => Box::new(MySql::new(self.mysql_options(&connection)?)),
-            (ConnectionKind::Kafka | ConnectionKind::Files, None) => Box::new(self.changefeed(&connection, &entry)?),
-            (ConnectionKind::Tidb | ConnectionKind::Sqlite, None) => panic!("refused at CREATE SOURCE"),
-        };
-        self.feeds.start(source, task, position, followed);
-        if entry.feed.is_some() {
-            // What has passed does not come again: a changefeed follows all its tables from its beginning.
-            let tables: Vec<FollowedTable> =
-                self.followed(&tables).into_iter().flat_map(|(_, tables)| tables).collect();
-            self.feeds.follow_at_once(source, tables);
-        }
-        Ok(())
     }
 
     /// A round of a source without a changelog, now: what it finds is in every later answer.

@@ -64,15 +64,8 @@ impl Downstream for Core {
             }
             return;
         }
-        let loading = match &event {
-            Event::Loading { rows, rows_expected, .. } => Some((*rows, *rows_expected)),
-            _ => None,
-        };
-        let stopped = matches!(event, Event::Stopped(_));
         self.feeds.heard(source, event);
-        if loading.is_some() || stopped {
-            self.changed.send_modify(|version| *version += 1);
-        }
+        self.changed.send_modify(|version| *version += 1);
     }
 
     fn complete(&self) -> watch::Receiver<Ts> {

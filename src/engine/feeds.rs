@@ -113,6 +113,11 @@ impl Feeds {
         answer.recv().await.unwrap_or_else(|| Err(gone()))
     }
 
+    /// The tables that a source was asked for, while it ran or after.
+    pub fn requested(&self, id: ObjectId) -> Vec<ObjectId> {
+        self.lock().get(&id).map_or_else(Vec::new, |feed| feed.requested.iter().copied().collect())
+    }
+
     pub fn heard(&self, id: ObjectId, event: Event) {
         let mut feeds = self.lock();
         let Some(feed) = feeds.get_mut(&id) else { return };

@@ -30,6 +30,7 @@ mod progress;
 mod read;
 mod recover;
 mod show;
+mod start;
 mod subscribe;
 mod targets;
 mod upstream;

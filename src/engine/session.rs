@@ -346,6 +346,7 @@ impl Session {
                 core.create_table(name, *if_not_exists, schema).await
             }
             Statement::CreateView(create) => core.create_view(create).await,
+            Statement::AlterSource { name, change } => core.alter_source(name, *change).await,
             Statement::Drop { kind, name, if_exists, cascade, target } => {
                 core.drop_named(*kind, name, *if_exists, *cascade, *target).await
             }
@@ -388,6 +389,7 @@ fn tag(statement: &Statement) -> String {
         Statement::CreateSource(_) => "CREATE SOURCE".to_string(),
         Statement::CreateTable { .. } => "CREATE TABLE".to_string(),
         Statement::CreateView(create) => kind(create).to_string(),
+        Statement::AlterSource { .. } => "ALTER SOURCE".to_string(),
         Statement::Drop { kind, .. } => format!("DROP {}", kind.words().join(" ")),
         other => unreachable!("no tag for {other:?}"),
     }

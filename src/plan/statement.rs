@@ -29,6 +29,10 @@ pub enum Statement {
     RefreshSource {
         name: Name,
     },
+    AlterSource {
+        name: Name,
+        change: SourceChange,
+    },
     CreateTable {
         name: Name,
         if_not_exists: bool,
@@ -117,6 +121,18 @@ pub struct CreateSource {
     pub feed: Option<FeedClauses>,
     /// `REFRESH EVERY '1 minute'`: there is no changelog, the tables are read again that often.
     pub refresh_seconds: Option<u64>,
+}
+
+/// What ALTER SOURCE does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceChange {
+    /// It has stopped, and goes on from where it is.
+    Resume,
+    /// The same, and it reads the partitions that its topics got.
+    AddPartitions {
+        /// Also where changes of one row may have lost their order.
+        allow_reordering: bool,
+    },
 }
 
 /// A connection that is made for one source, as `FROM TICDC 'uri'` does.

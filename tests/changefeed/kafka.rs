@@ -29,6 +29,13 @@ impl Feed {
         Feed { producer, topic: topic.to_string(), encoder, sent: vec![Vec::new(); PARTITIONS] }
     }
 
+    /// From now on rows are spread over so many partitions, by a producer that knows of them.
+    pub fn spread_over(&mut self, producer: ToKafka, partitions: usize) {
+        self.flush();
+        self.producer = producer;
+        self.sent.resize(partitions, Vec::new());
+    }
+
     fn send(&mut self, partition: usize, message: Encoded) {
         self.produce(partition, &message);
         self.sent[partition].push(message);
@@ -49,7 +56,7 @@ impl Feed {
     pub fn row(&mut self, table: &FollowedTable, before: Option<&Row>, after: Option<&Row>, commit: u64) {
         for (before, after) in split(table, before, after) {
             let row = after.or(before).expect("a change of a row");
-            let partition = dispatch(Dispatch::IndexValue, table, row, commit, PARTITIONS);
+            let partition = dispatch(Dispatch::IndexValue, table, row, commit, self.sent.len());
             let message = self.encoder.row(table, before, after, commit);
             self.send(partition, message);
         }
@@ -62,18 +69,18 @@ impl Feed {
 
     /// Of all partitions, behind which the broker has everything.
     pub fn watermarks(&mut self, ts: u64) {
-        (0..PARTITIONS).for_each(|partition| self.watermark(partition, ts));
+        (0..self.sent.len()).for_each(|partition| self.watermark(partition, ts));
         self.flush();
     }
 
     /// Partitions get their watermarks at different times, some later.
     pub fn some_watermarks(&mut self, random: &mut bank::Random, ts: u64) {
-        (0..PARTITIONS).filter(|_| random.below(4) > 0).for_each(|partition| self.watermark(partition, ts));
+        (0..self.sent.len()).filter(|_| random.below(4) > 0).for_each(|partition| self.watermark(partition, ts));
     }
 
     /// What a changefeed does that is restarted: a window of a partition again, old watermarks among it.
     pub fn replay(&self, random: &mut bank::Random, messages_max: u64) {
-        let partition = random.below(PARTITIONS as u64) as usize;
+        let partition = random.below(self.sent.len() as u64) as usize;
         let sent = &self.sent[partition];
         let from = sent.len() - (random.below(messages_max) as usize).min(sent.len());
         sent[from..].iter().for_each(|message| self.produce(partition, message));

@@ -230,7 +230,8 @@ async fn a_feed_of_nothing_but_bad_messages_stops_and_goes_on_once_they_are_dele
     eventually_is(&server, count, &[cells(["10000"])]).await;
     let refused = try_sql(&server.client().await, "UPDATE flow.quarantine SET code = 'x'").await.unwrap_err();
     assert!(format!("{refused:?}").contains("cannot be written here"), "{refused:?}");
-    sql(&server.client().await, "DELETE FROM flow.quarantine").await;
+    sql(&server.client().await, "DELETE FROM flow.quarantine; ALTER SOURCE flow RESUME").await;
+    eventually_is(&server, count, &[cells(["50"])]).await;
     server.kill();
     server.restart().await;
     eventually_is(&server, count, &[cells(["50"])]).await;

@@ -44,6 +44,7 @@ async fn read(root: &Path, store: &Arc<Store>, limits: Limits, rows: u64) -> Res
         copies_first: false,
         quarantine: None,
         stops_at_mismatch: false,
+        allows_reordering: false,
     };
     let (commands, receiver) = mpsc::channel(1);
     let (sender, mut events) = mpsc::channel(4);

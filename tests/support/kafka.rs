@@ -138,6 +138,16 @@ impl Broker {
         let more = NewPartitions::new(name, total);
         let made = self.admin().create_partitions([&more], &options()).await.expect("the broker answers");
         made.into_iter().for_each(|topic| drop(topic.expect("they can be added")));
+        // Until every new client is told of them.
+        let client: BaseConsumer = self.config().create().expect("the settings are right");
+        loop {
+            let metadata = client.fetch_metadata(Some(name), REQUEST).expect("the broker answers");
+            let partitions = metadata.topics()[0].partitions();
+            if partitions.len() == total && partitions.iter().all(|partition| partition.leader() >= 0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// As retention does, at once: what is below `first` is removed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidemill::sources::Stop;
 use tidemill::sources::log::kafka::KafkaLog;
 use tidemill::sources::log::kafka::options::{Options, Topics};
-use tidemill::sources::log::{Begin, Entry, Fault, Log, Offsets, Partition};
+use tidemill::sources::log::{Added, Begin, Entry, Fault, Log, Offsets, Partition};
 use tokio::time::timeout;
 
 use super::kafka_broker::Broker;
@@ -29,6 +29,13 @@ impl Reading {
 
     pub fn named(broker: &Broker, topics: &[&str]) -> Reading {
         Reading::new(broker, Topics::Named(topics.iter().map(|t| t.to_string()).collect()))
+    }
+
+    /// One that reads on from where another stands.
+    pub fn adding(broker: &Broker, topic: &str, added: Added, offsets: Offsets) -> Reading {
+        let options = Options::new(broker.address(), Topics::Named(vec![topic.to_string()]));
+        let log = KafkaLog::new(Options { added, ..options });
+        Reading { log, partitions: Vec::new(), offsets }
     }
 
     pub async fn try_open(&mut self, begin: Begin) -> Result<(), Fault> {

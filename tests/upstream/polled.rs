@@ -173,6 +173,13 @@ async fn a_round_that_fails_moves_nothing_and_a_changed_column_stops() {
     .await;
     assert_eq!(shown(&client, "SELECT code FROM v").await, rows, "what was read stays");
     assert!(refusal(&client, "REFRESH SOURCE dims").await.0.contains("stopped: SCHEMA_CHANGED"));
+    let again = refusal(&client, "ALTER SOURCE dims RESUME").await;
+    assert!(again.0.starts_with("source dims has stopped again: SCHEMA_CHANGED: "), "{again:?}");
+    let partitions = refusal(&client, "ALTER SOURCE dims ADD PARTITIONS").await;
+    assert!(partitions.0.contains("did not stop because of partitions") && !partitions.1.is_empty(), "{partitions:?}");
+    server.run("ALTER TABLE ref.countries ADD COLUMN flag BLOB; UPDATE ref.countries SET rate = 7").await;
+    sql(&client, "ALTER SOURCE dims RESUME").await;
+    agree(&tidemill, "SELECT * FROM v", &server, "SELECT code, rate FROM ref.countries").await;
 
     sql(&client, "DROP SOURCE dims CASCADE").await;
     let create = "CREATE SOURCE dims FROM CONNECTION c TABLES (ref.countries) EXCLUDE COLUMNS (ref.countries.w) \

@@ -138,6 +138,9 @@ async fn what_cannot_be_waited_for_says_why() {
         waited.map(|_| ()).map_err(|e| e.to_string())
     })
     .await;
+    let inserts: Vec<String> = (100..600).map(|id| format!("INSERT INTO shop.t VALUES ({id}, 1)")).collect();
+    source.run(&inserts.join("; ")).await;
+    let sum = source.rows("SELECT SUM(v) FROM shop.t").await;
     source.run("ALTER TABLE shop.t DROP COLUMN v").await;
     let started = Instant::now();
     let (code, message, hint) = refused(&client, &format!("SELECT tidemill_wait('shop', '{future}')")).await;
@@ -145,6 +148,19 @@ async fn what_cannot_be_waited_for_says_why() {
     assert!(started.elapsed() < Duration::from_secs(20), "a source that stopped is not waited for");
     // What it had read before is still there.
     wait(&client, &gtids).await;
+    for _ in 0..3 {
+        // Let go on, it meets the statement again, before or after the answer; nothing before it comes twice.
+        if let Err(error) = try_sql(&client, "ALTER SOURCE shop RESUME").await {
+            let error = error.as_db_error().expect("the server says why");
+            assert!(error.message().contains("source shop has stopped again: SCHEMA_CHANGED"), "{error:?}");
+        }
+        eventually("it has stopped again", 30, async || {
+            let state = sql(&client, "SHOW SOURCES").await[0][2].clone().unwrap_or_default();
+            if state.starts_with("stopped: SCHEMA_CHANGED") { Ok(()) } else { Err(state) }
+        })
+        .await;
+        assert_eq!(sql(&client, "SELECT v FROM total").await, sum);
+    }
 }
 
 async fn cancelled(client: &Client, position: &str) {

@@ -1,4 +1,4 @@
-//! Statements about objects and sessions: DROP, SHOW, SUBSCRIBE, KILL, SET, transactions.
+//! Statements about objects and sessions: ALTER, DROP, SHOW, SUBSCRIBE, KILL, SET, transactions.
 
 use sqlparser::tokenizer::Token;
 
@@ -6,7 +6,7 @@ use crate::catalog::names::nearest;
 use crate::plan::PlanError;
 use crate::plan::parse::cursor::Cursor;
 use crate::plan::parse::source::followed_name;
-use crate::plan::statement::{DropTarget, Name, ObjectKind, Show, Statement, Upstream};
+use crate::plan::statement::{DropTarget, Name, ObjectKind, Show, SourceChange, Statement, Upstream};
 
 pub(super) fn drop(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     cursor.expect_word("DROP")?;
@@ -70,6 +70,29 @@ pub(super) fn refresh(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     let name = cursor.local_name("a source's name")?;
     cursor.expect_end(&[])?;
     Ok(Statement::RefreshSource { name })
+}
+
+/// `ALTER SOURCE name RESUME | ADD PARTITIONS [ALLOW REORDERING]`.
+pub(super) fn alter(cursor: &mut Cursor) -> Result<Statement, PlanError> {
+    if !cursor.words(&["ALTER", "SOURCE"]) {
+        let hint =
+            "CREATE OR REPLACE MATERIALIZED VIEW changes a view; ALTER SOURCE lets a source go on that has stopped";
+        return Err(cursor.refuse("ALTER is supported of a SOURCE only", hint));
+    }
+    let name = cursor.local_name("a source's name")?;
+    let change = if cursor.word("RESUME") {
+        SourceChange::Resume
+    } else if cursor.words(&["ADD", "PARTITIONS"]) {
+        SourceChange::AddPartitions { allow_reordering: cursor.words(&["ALLOW", "REORDERING"]) }
+    } else if cursor.next_is("ADD") || cursor.next_is("DROP") {
+        let hint = "DROP and CREATE SOURCE change them; ADD PARTITIONS reads those that its topics got";
+        return Err(cursor.refuse("the tables of a source cannot be changed yet", hint));
+    } else {
+        return Err(cursor.expected(&["RESUME", "ADD PARTITIONS"]));
+    };
+    let reads_added = change == SourceChange::AddPartitions { allow_reordering: false };
+    cursor.expect_end(if reads_added { &["ALLOW REORDERING"] } else { &[] })?;
+    Ok(Statement::AlterSource { name, change })
 }
 
 const SHOW: &[&str] = &[

@@ -50,6 +50,7 @@ pub fn parse_query(text: &str) -> Result<Box<ast::Query>, PlanError> {
 /// What a statement can begin with.
 const BEGINNINGS: &[&str] = &[
     "CREATE",
+    "ALTER",
     "DROP",
     "SELECT",
     "WITH",
@@ -77,6 +78,7 @@ fn statement(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     };
     match word.as_str() {
         "CREATE" => create::create(cursor),
+        "ALTER" => command::alter(cursor),
         "DROP" => command::drop(cursor),
         "VALIDATE" => command::validate(cursor),
         "REFRESH" => command::refresh(cursor),
@@ -91,10 +93,6 @@ fn statement(cursor: &mut Cursor) -> Result<Statement, PlanError> {
         "UPDATE" => query::update(cursor),
         "DELETE" => query::delete(cursor),
         "EXPLAIN" => query::explain(cursor),
-        "ALTER" => Err(cursor.refuse(
-            "ALTER is not supported yet",
-            "CREATE OR REPLACE MATERIALIZED VIEW changes a view; DROP and CREATE SOURCE change the followed tables",
-        )),
         "VERIFY" => Err(cursor.refuse("VERIFY is not supported yet", "run the view's query upstream and compare")),
         "TRUNCATE" => Err(cursor.refuse("TRUNCATE is not supported", "use DELETE FROM without WHERE")),
         "SAVEPOINT" | "RELEASE" => Err(cursor.refuse("savepoints are not supported", "ROLLBACK ends the whole block")),

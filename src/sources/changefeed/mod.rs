@@ -16,9 +16,12 @@
 //!   only where it cannot be a repetition: by watermarks, whose collector drops what it gave before, with everything
 //!   from the beginning on or a snapshot in the store. Then each transaction is compared with the store after all
 //!   earlier ones are in it, and none of a transaction with a mismatch is sent;
+//! - partitions that a topic got are read where commit timestamps, a topic of transactions or the rows' keys keep the
+//!   order whatever partition a row is in; else only while they are empty, or where a person allows it ([`added`]);
 //! - a statement that leaves every followed column as it was is passed over, TRUNCATE empties its table, any other on
 //!   a followed table stops the source.
 
+mod added;
 mod copy;
 mod dispute;
 mod positions;
@@ -69,6 +72,8 @@ pub struct Changefeed {
     /// A row that is not as the feed says that it was stops the source: only where the feed's repetitions are known as
     /// such, and everything before it is in the store.
     pub stops_at_mismatch: bool,
+    /// Partitions that were added are read also where a row's changes before and behind may come in any order.
+    pub allows_reordering: bool,
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! The position of a changefeed, and as people write it: a TSO, or offsets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,6 +24,9 @@ pub struct Standing {
     /// Of messages that could not be read.
     #[serde(default, skip_serializing_if = "Kept::is_empty")]
     pub kept: Kept,
+    /// Of watermarks: for each topic and partition that was added, the state then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub added: BTreeMap<String, BTreeMap<i32, u64>>,
 }
 
 impl Standing {
@@ -176,7 +180,7 @@ mod tests {
     use crate::sources::log::Fault;
 
     fn standing(text: &str, state: Option<u64>) -> Position {
-        Standing { offsets: read(text).unwrap(), state, kept: Kept::default() }.position()
+        Standing { offsets: read(text).unwrap(), state, ..Standing::default() }.position()
     }
 
     #[tokio::test]

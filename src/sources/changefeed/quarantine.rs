@@ -109,7 +109,10 @@ impl Quarantine {
             code: "QUARANTINE_FULL",
             message: format!("{bad}, and {name} has {MESSAGES_MAX} messages already"),
             position: None,
-            remedy: format!("mend what writes them, DELETE FROM {name} and start the server again"),
+            remedy: format!(
+                "mend what writes them, DELETE FROM {name}, then ALTER SOURCE {} RESUME",
+                self.table.database
+            ),
         }
     }
 }

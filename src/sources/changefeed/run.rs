@@ -16,7 +16,7 @@ use crate::sources::collect::marked::Marked;
 use crate::sources::collect::rows::Rows;
 use crate::sources::collect::window::Window;
 use crate::sources::collect::{Collect, Complete};
-use crate::sources::formats::{BadMessage, Message, Said, Tables};
+use crate::sources::formats::{Message, Said, Tables};
 use crate::sources::log::{Entry, Fault, Partition};
 use crate::sources::{Command, Event, FollowedTable, Link, Start, Stop, Transaction};
 use crate::store::{Changes, Store, StoreError};
@@ -65,7 +65,7 @@ struct Told {
 }
 
 pub struct Runner {
-    feed: Changefeed,
+    pub(super) feed: Changefeed,
     pub(super) link: Link,
     pub(super) tables: Tables,
     /// Followed, and to be installed with the first transaction.
@@ -73,7 +73,7 @@ pub struct Runner {
     /// Their rows, where they were copied.
     copied: Vec<(ObjectId, u64)>,
     quarantine: Option<Quarantine>,
-    standing: Standing,
+    pub(super) standing: Standing,
     /// Of the last transaction, since the task began.
     pub(super) sent: Option<Position>,
     sent_at: Option<Instant>,
@@ -150,11 +150,15 @@ impl Runner {
             // Commits up to the copy's are in it.
             (self.copied, self.standing.state) = (generations, Some(tso + 1));
         }
+        let grown = self.admit(&partitions)?;
         let mut collector = self.collector(&partitions);
         self.told = Told::default();
-        self.send(Event::Running).await?;
+        if grown {
+            self.sent_at = None;
+        }
         // New tables are there, empty, before anything was read; and where it was begun is durable.
         self.hand_on(&partitions, &mut *collector).await?;
+        self.send(Event::Running).await?;
         let mut paused = vec![false; partitions.len()];
         loop {
             if let Some(event) = self.waits_for(&partitions, &*collector) {
@@ -187,7 +191,8 @@ impl Runner {
             Consistency::Rows => Box::new(Rows::new(next)),
             Consistency::Watermarks => {
                 let spill = Box::new(StoreSpill::new(&self.link.store));
-                Box::new(Window::with(partitions, self.standing.state, self.feed.limits, Some(spill)))
+                let window = Window::with(partitions, self.standing.state, self.feed.limits, Some(spill));
+                Box::new(window.added(self.added_at(partitions)))
             }
             Consistency::Transactions => {
                 let names = self.tables.iter().map(|table| &table.followed);
@@ -235,8 +240,7 @@ impl Runner {
         let placed = |stop: Stop| Stop { message: format!("{}: {}", place(), stop.message), ..stop };
         if let Err(bad) = self.feed.decode.decode(message, &self.tables, &mut said) {
             let Some(quarantine) = self.quarantine.as_mut().filter(|_| bad.can_be_left_out()) else {
-                let BadMessage { code, reason, remedy } = bad;
-                return Err(placed(Stop { code, message: reason, position: None, remedy }));
+                return Err(placed(bad.stop()));
             };
             said.clear();
             let kept = &mut self.standing.kept;

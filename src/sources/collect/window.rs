@@ -50,6 +50,8 @@ pub struct Window {
     /// The rows of every commit below have been given: one more than `given` where only statements are left.
     rows_given: u64,
     limits: Limits,
+    /// For each partition what had been given when it was added; 0: it was there from the beginning.
+    added_at: Vec<u64>,
     counts: Counts,
     /// Nothing is taken or given after it.
     fault: Option<Stop>,
@@ -95,9 +97,16 @@ impl Window {
             given,
             rows_given: given,
             limits,
+            added_at: vec![0; partitions.len()],
             counts: Counts::default(),
             fault: None,
         }
+    }
+
+    /// Partitions that were added when all below these commits had been given: no row below can be told to have been
+    /// among it.
+    pub fn added(self, added_at: Vec<u64>) -> Window {
+        Window { added_at, ..self }
     }
 
     pub fn counts(&self) -> Counts {
@@ -137,6 +146,9 @@ impl Window {
 
     fn take_row(&mut self, partition: usize, offset: i64, commit: u64, row: RowChange) -> Result<(), Stop> {
         if commit < self.rows_given {
+            if commit < self.added_at[partition] {
+                return Err(late_in_added(commit, self.added_at[partition]));
+            }
             self.counts.late += 1;
             return Ok(());
         }
@@ -289,6 +301,18 @@ fn without_time() -> Stop {
             .to_string(),
         position: None,
         remedy: "create the changefeed anew with enable-tidb-extension=true".to_string(),
+    }
+}
+
+fn late_in_added(commit: u64, given: u64) -> Stop {
+    Stop {
+        code: "ROW_LATE",
+        message: format!(
+            "the partition was added when all before {given} had been shown, and has a row of commit {commit}: what \
+             was shown may lack it"
+        ),
+        position: None,
+        remedy: "create the source anew with SNAPSHOT FROM CONNECTION".to_string(),
     }
 }
 

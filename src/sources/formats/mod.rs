@@ -29,7 +29,7 @@ pub mod wire;
 use std::collections::HashMap;
 
 use crate::row::datum::Datum;
-use crate::sources::FollowedTable;
+use crate::sources::{FollowedTable, Stop};
 
 /// A message as a transport gives it; a file's line has only a value.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,6 +142,12 @@ impl BadMessage {
     /// Whether leaving it out loses only what it says: the next message means what it would have meant.
     pub fn can_be_left_out(&self) -> bool {
         OF_ONE_MESSAGE.contains(&self.code)
+    }
+
+    /// The end of a source that leaves no message out.
+    pub fn stop(self) -> Stop {
+        let goes_on = if self.can_be_left_out() { "; ALTER SOURCE … RESUME goes on once it can be read" } else { "" };
+        Stop { code: self.code, message: self.reason, position: None, remedy: self.remedy + goes_on }
     }
 
     /// Bytes that are not what the format says.

@@ -37,7 +37,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use crate::sources::Stop;
-use crate::sources::log::{Begin, Ends, Entry, Fault, Log, Offsets, Partition};
+use crate::sources::log::{Added, Begin, Ends, Entry, Fault, Log, Offsets, Partition};
 
 pub use check::check;
 use client::{Client, create, drain_errors, lost};
@@ -93,6 +93,9 @@ impl Log for KafkaLog {
         match opening {
             Opening::Open(session) => {
                 self.missed = 0;
+                if self.options.added == Added::Once {
+                    self.options.added = Added::Stop;
+                }
                 Ok(self.session.insert(*session).shared.partitions.clone())
             }
             Opening::Missing(reason) => {
@@ -102,7 +105,8 @@ impl Log for KafkaLog {
                 }
                 self.missed = 0;
                 let message = format!("{reason} (looked for {MISSING_OPENINGS_MAX} times)");
-                let remedy = "start the feed or create the topic, or create the source with the right name";
+                let remedy = "start the feed or create the topic, then ALTER SOURCE … RESUME; or create the source \
+                              with the right name";
                 Err(stop("TOPIC_MISSING", message, remedy))
             }
         }
@@ -173,7 +177,7 @@ impl Session {
         if let Some(missing) = topics::missing(client, &options.topics, &seen) {
             return Ok(Err(missing));
         }
-        let partitions = place::place(client, &options.topics, &seen, offsets, &begin)?;
+        let partitions = place::place(client, options, &seen, offsets, &begin)?;
         Ok(Ok((seen, partitions)))
     }
 
@@ -191,7 +195,7 @@ impl Session {
         }
         client.assign(&list).map_err(|e| lost(&client, ACTION, e))?;
         let paused = partitions.iter().map(|_| None).collect();
-        let shared = Arc::new(Shared::new(client, options.topics.clone(), seen, partitions));
+        let shared = Arc::new(Shared::new(client, options, seen, partitions));
         let (batch_sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
         let (fault_sender, faults) = mpsc::channel(1);
         let (closed, closed_receiver) = std::sync::mpsc::channel();

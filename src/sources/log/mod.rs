@@ -2,8 +2,9 @@
 //!
 //! What each side may rely on:
 //! - the messages of one partition come in the order of their offsets, which grow but need not be gapless;
-//! - nothing is skipped in silence: an offset that is no longer there, a topic that was deleted and made again, a
-//!   partition that was added are a [`Fault::Stop`] with a code and a remedy, never a jump;
+//! - nothing is skipped in silence: an offset that is no longer there, a topic that was deleted and made again are a
+//!   [`Fault::Stop`] with a code and a remedy, never a jump; so is a partition that was added, but where the log is
+//!   told to read it ([`Added`]), and then from its beginning on;
 //! - where a log stands is what its reader says ([`Offsets`]): nothing is committed to the log's own server;
 //! - memory is bounded: a log reads ahead by a named number of bytes, and not at all in a partition that is paused;
 //! - a transient fault is [`Fault::Lost`]: the reader opens the log anew, at its own offsets.
@@ -98,6 +99,21 @@ pub enum Begin {
         named: BTreeMap<NamedPartition, i64>,
         others: Option<Others>,
     },
+}
+
+/// The code of a topic that got partitions.
+pub const PARTITIONS_ADDED: &str = "PARTITIONS_ADDED";
+
+/// What becomes of partitions that a topic gets after it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Added {
+    /// The log stops.
+    #[default]
+    Stop,
+    /// Those that there are when it is opened next are read; it stops at later ones.
+    Once,
+    /// They are read.
+    Read,
 }
 
 /// A topic and the number of a partition; `None`: the only topic.

@@ -280,3 +280,17 @@ fn a_feed_without_commit_timestamps_is_refused() {
     let stop = window(1).take(0, 0, vec![Said::Row(change)]).expect_err("no commit");
     assert_eq!(stop.code, "FEED_WITHOUT_TIME");
 }
+
+#[test]
+fn a_row_that_an_added_partition_had_too_early_ends_the_window_and_any_later_one_does_not() {
+    let mut window = resume(&partitions(&[7, 0]), Some(50)).added(vec![0, 50]);
+    window.take(0, 7, vec![put(49, 1, "again"), Said::Watermark(60)]).unwrap();
+    window.take(1, 0, vec![put(50, 2, "new")]).unwrap();
+    assert_eq!(window.next(), None, "the added partition has said no watermark");
+    window.take(1, 1, vec![Said::Watermark(60)]).unwrap();
+    let Some(Complete::Rows { rows, .. }) = window.next() else { panic!("commit 50 is whole") };
+    assert_eq!((rows.len(), window.counts().late), (1, 1));
+    window.take(1, 2, vec![put(50, 2, "again")]).expect("it was read from this partition before");
+    let stop = window.take(1, 3, vec![put(49, 3, "lost")]).unwrap_err();
+    assert!(stop.code == "ROW_LATE" && stop.message.contains("commit 49"), "{stop:?}");
+}

@@ -192,7 +192,8 @@ impl Folder {
             code,
             message: format!("folder {}, offset {}: {what}", self.topic, self.offset()),
             position: None,
-            remedy: "put the files back as they were, or drop and create the source".to_string(),
+            remedy: "put the files back as they were, then ALTER SOURCE … RESUME; or drop and create the source"
+                .to_string(),
         }))
     }
 

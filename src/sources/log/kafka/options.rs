@@ -3,7 +3,7 @@
 use rdkafka::ClientConfig;
 
 use crate::config::{Secret, SslMode, Tls};
-use crate::sources::log::Fault;
+use crate::sources::log::{Added, Fault};
 
 use super::stop;
 
@@ -28,6 +28,7 @@ pub struct Options {
     /// `host:port`, separated by commas: any that answers tells the others.
     pub brokers: String,
     pub topics: Topics,
+    pub added: Added,
     pub sasl: Option<Sasl>,
     pub tls: Tls,
     pub client_id: String,
@@ -58,7 +59,8 @@ pub enum Mechanism {
 impl Options {
     pub fn new(brokers: impl Into<String>, topics: Topics) -> Options {
         let (brokers, client_id) = (brokers.into(), "tidemill".to_string());
-        Options { brokers, topics, sasl: None, tls: Tls::default(), client_id }
+        let added = Added::default();
+        Options { brokers, topics, added, sasl: None, tls: Tls::default(), client_id }
     }
 
     /// The client's settings; a Stop where this build lacks what they need.

@@ -6,21 +6,21 @@ use crate::sources::Stop;
 use crate::sources::log::{Begin, Fault, NamedPartition, Offsets, Others, Partition};
 
 use super::client::{Client, offsets_at};
-use super::options::Topics;
+use super::options::{Options, Topics};
 use super::stop_of;
 use super::topics::{Seen, difference};
 
 /// The partitions of all topics, topics by name and partitions by number.
 pub fn place(
     client: &Client,
-    wanted: &Topics,
+    options: &Options,
     seen: &Seen,
     offsets: &Offsets,
     begin: &Begin,
 ) -> Result<Vec<Partition>, Fault> {
     for (name, before) in &offsets.topics {
         let Some(now) = seen.get(name) else { continue };
-        if let Some(stop) = difference(name, before.identity.as_deref(), before.next.len(), now) {
+        if let Some(stop) = difference(name, before.identity.as_deref(), before.next.len(), now, options.added) {
             return Err(Fault::Stop(Box::new(stop)));
         }
     }
@@ -39,11 +39,14 @@ pub fn place(
     let mut partitions = Vec::with_capacity(all.len());
     for (i, (topic, number)) in all.into_iter().enumerate() {
         let (first, end) = (firsts[i].unwrap_or(0), ends[i].unwrap_or(0));
-        let known = offsets.topics.get(topic).and_then(|t| t.next.get(&number)).copied();
+        let before = offsets.topics.get(topic);
+        let known = before.and_then(|t| t.next.get(&number)).copied();
         // A topic that a pattern found later has only messages that were not there when the source began.
-        let is_later = matches!(wanted, Topics::Matching(_)) && !offsets.topics.is_empty();
+        let is_later = matches!(options.topics, Topics::Matching(_)) && !offsets.topics.is_empty();
         let next = match (known, begin) {
             (Some(next), _) => next,
+            // Added since: all that was ever in it came after what was read.
+            (None, _) if before.is_some() => 0,
             (None, Begin::Earliest) => first,
             (None, Begin::Latest | Begin::Offsets { .. }) if is_later => first,
             (None, Begin::Latest) => end,

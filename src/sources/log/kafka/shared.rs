@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use crate::sources::log::{Fault, Partition};
+use crate::sources::log::{Added, Fault, Partition};
 
 use super::client::{Client, lost};
-use super::options::Topics;
+use super::options::{Options, Topics};
 use super::topics::{Seen, difference, look};
 
 pub struct Shared {
     pub client: Arc<Client>,
     pub wanted: Topics,
+    pub added: Added,
     /// The topics as they were when the log was opened.
     pub opened: Seen,
     pub partitions: Vec<Partition>,
@@ -22,9 +23,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(client: Arc<Client>, wanted: Topics, opened: Seen, partitions: Vec<Partition>) -> Shared {
+    pub fn new(client: Arc<Client>, options: &Options, opened: Seen, partitions: Vec<Partition>) -> Shared {
         let next = partitions.iter().map(|p| AtomicI64::new(p.next)).collect();
-        Shared { client, wanted, opened, partitions, next, closed: AtomicBool::new(false) }
+        // What is read once has been there at the opening.
+        let added = if options.added == Added::Read { Added::Read } else { Added::Stop };
+        let (wanted, closed) = (options.topics.clone(), AtomicBool::new(false));
+        Shared { client, wanted, added, opened, partitions, next, closed }
     }
 
     pub fn next_of(&self, partition: usize) -> i64 {
@@ -42,7 +46,7 @@ impl Shared {
             let Some(now) = seen.get(name) else {
                 return Err(lost(&self.client, "read", format!("the brokers have no topic `{name}` any more")));
             };
-            if let Some(stop) = difference(name, before.identity.as_deref(), before.partitions.len(), now) {
+            if let Some(stop) = difference(name, before.identity.as_deref(), before.partitions.len(), now, self.added) {
                 return Err(Fault::Stop(Box::new(stop)));
             }
         }

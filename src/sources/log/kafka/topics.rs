@@ -6,7 +6,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use crate::sources::Stop;
-use crate::sources::log::Fault;
+use crate::sources::log::{Added, Fault, PARTITIONS_ADDED};
 
 use super::client::{Client, REQUEST_TIMEOUT, lost};
 use super::describe::{Topic, describe};
@@ -75,8 +75,9 @@ pub fn missing(client: &Client, wanted: &Topics, seen: &Seen) -> Option<String> 
     Some(said)
 }
 
-/// How a topic differs from what was read before under its name; `None`: it is the same, with the same partitions.
-pub fn difference(name: &str, identity: Option<&str>, known: usize, now: &Topic) -> Option<Stop> {
+/// How a topic differs from what was read before under its name; `None`: it is the same, with the same partitions or
+/// with more where those are read.
+pub fn difference(name: &str, identity: Option<&str>, known: usize, now: &Topic, added: Added) -> Option<Stop> {
     let count = now.partitions.len();
     match (identity, now.identity.as_deref()) {
         (Some(before), Some(now)) if before != now => {
@@ -88,15 +89,15 @@ pub fn difference(name: &str, identity: Option<&str>, known: usize, now: &Topic)
     if count < known {
         return Some(recreated(name, &format!("it had {known} partitions and has {count}")));
     }
-    (count > known).then(|| {
+    (count > known && added == Added::Stop).then(|| {
         stop_of(
-            "PARTITIONS_ADDED",
+            PARTITIONS_ADDED,
             format!(
                 "topic {name} had {known} partitions and has {count}: the feed spreads rows anew, so changes of one \
-                 row now lie in two partitions without an order between them"
+                 row may now lie in two partitions without an order between them"
             ),
-            "create the feed anew into a topic with its final number of partitions, then drop this source and create \
-             it again from there",
+            "stop what writes the topic, then ALTER SOURCE … ADD PARTITIONS, and let it write again once the source \
+             has read everything",
         )
     })
 }
@@ -120,12 +121,15 @@ mod tests {
             partitions: (0..count).collect(),
             leaderless: 0,
         };
-        let code = |identity, known, now| difference("t", identity, known, &now).map(|stop| stop.code);
+        let of = |identity, known, now, added| difference("t", identity, known, &now, added).map(|stop| stop.code);
+        let code = |identity, known, now| of(identity, known, now, Added::Stop);
         assert_eq!(code(Some("a"), 2, topic(Some("a"), 2)), None);
         assert_eq!(code(None, 2, topic(Some("a"), 2)), None, "brokers that were upgraded have ids from then on");
         assert_eq!(code(Some("a"), 2, topic(Some("b"), 2)), Some("TOPIC_RECREATED"));
         assert_eq!(code(Some("a"), 2, topic(Some("b"), 3)), Some("TOPIC_RECREATED"));
         assert_eq!(code(None, 2, topic(None, 1)), Some("TOPIC_RECREATED"));
         assert_eq!(code(Some("a"), 2, topic(Some("a"), 3)), Some("PARTITIONS_ADDED"));
+        assert_eq!(of(Some("a"), 2, topic(Some("a"), 3), Added::Read), None);
+        assert_eq!(of(Some("a"), 2, topic(Some("a"), 1), Added::Read), Some("TOPIC_RECREATED"));
     }
 }

@@ -67,6 +67,13 @@ impl Watch {
                 return Err(Fault::Stop(Box::new(diverged(topic, *number, next[i], &how))));
             }
         }
+        let count = |name: &String| self.shared.opened.get(name).map_or(0, |topic| topic.partitions.len());
+        let grown = seen.iter().find(|(name, topic)| opened(name) && topic.partitions.len() > count(name));
+        if let Some((name, topic)) = grown {
+            let more = topic.partitions.len() - count(name);
+            let reason = format!("topic {name} has {more} more partitions, which are read from now on");
+            return Ok(Some(lost(client, "go on", reason)));
+        }
         let new = seen.keys().find(|name| !opened(name));
         Ok(new.map(|name| lost(client, "go on", format!("topic {name} is new and is read from now on"))))
     }
