@@ -7,6 +7,8 @@
 mod bank;
 #[path = "changefeed/plain.rs"]
 mod plain;
+#[path = "changefeed/replay.rs"]
+mod replay;
 #[path = "changefeed/spill.rs"]
 mod spill;
 #[path = "support/ticdc.rs"]

@@ -220,7 +220,7 @@ fn consistency(feed: &Feed) -> Consistency {
     }
 }
 
-fn decoder(feed: &Feed) -> Box<dyn Decode> {
+pub fn decoder(feed: &Feed) -> Box<dyn Decode> {
     let zone = feed.time_zone.as_deref().and_then(Zone::parse).unwrap_or(Zone::UTC);
     let compression = match feed.compression {
         FeedCompression::None => Compression::None,

@@ -15,7 +15,7 @@ use crate::plan::explain::plan_hash;
 use crate::plan::lower::{Lowered, Settings, lower};
 use crate::plan::refuse::Use;
 use crate::plan::relations::CatalogRelations;
-use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, DropTarget, Name};
+use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, DropTarget, Name, Statement};
 use crate::row::ObjectId;
 use crate::row::schema::{Layout, Schema};
 use crate::sources::UpstreamTable;
@@ -352,4 +352,19 @@ impl Core {
 
 pub fn option_is_set(create: &CreateView, name: &str) -> bool {
     create.options.iter().any(|(option, _)| option == name)
+}
+
+/// As PostgreSQL words it.
+pub fn tag(statement: &Statement) -> String {
+    let kind = |create: &CreateView| if create.materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
+    match statement {
+        Statement::CreateSecret { .. } => "CREATE SECRET".to_string(),
+        Statement::CreateConnection { .. } => "CREATE CONNECTION".to_string(),
+        Statement::CreateSource(_) => "CREATE SOURCE".to_string(),
+        Statement::CreateTable { .. } => "CREATE TABLE".to_string(),
+        Statement::CreateView(create) => kind(create).to_string(),
+        Statement::AlterSource { .. } => "ALTER SOURCE".to_string(),
+        Statement::Drop { kind, .. } => format!("DROP {}", kind.words().join(" ")),
+        other => unreachable!("no tag for {other:?}"),
+    }
 }

@@ -81,7 +81,7 @@ impl Core {
         self.send_tick(vec![(table, generation)], Changes::none()).await.map(|_| ())
     }
 
-    async fn send_tick(&self, installs: Vec<(ObjectId, u64)>, changes: Changes) -> Result<Ts, EngineError> {
+    pub(super) async fn send_tick(&self, installs: Vec<(ObjectId, u64)>, changes: Changes) -> Result<Ts, EngineError> {
         let (done, written) = oneshot::channel();
         let stopped = || {
             let reason = self.stopped.borrow().clone().unwrap_or_else(|| "the server is stopping".to_string());
@@ -120,7 +120,11 @@ impl Core {
         }
     }
 
-    fn lower_write(&self, query: &ast::Query, text: &str) -> Result<crate::plan::lower::Lowered, EngineError> {
+    pub(super) fn lower_write(
+        &self,
+        query: &ast::Query,
+        text: &str,
+    ) -> Result<crate::plan::lower::Lowered, EngineError> {
         let settings = Settings { time_zone: TIME_ZONE.to_string() };
         Ok(lower(query, text, Use::Select, &CatalogRelations::new(&self.lock_catalog()), &settings)?)
     }
@@ -348,7 +352,7 @@ fn values_rows(
 }
 
 /// `SELECT * FROM table [WHERE …]`.
-fn select_query(table: &Table, predicate: Option<&ast::Expr>) -> Result<ast::Query, EngineError> {
+pub(super) fn select_query(table: &Table, predicate: Option<&ast::Expr>) -> Result<ast::Query, EngineError> {
     let quoted: Vec<String> = table.name.iter().map(|part| format!("`{}`", part.replace('`', "``"))).collect();
     let mut query = parse_query(&format!("SELECT * FROM {}", quoted.join(".")))?;
     if let SetExpr::Select(select) = query.body.as_mut() {

@@ -29,6 +29,7 @@ mod names;
 mod progress;
 mod read;
 mod recover;
+mod replay;
 mod show;
 mod start;
 mod subscribe;

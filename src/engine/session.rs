@@ -8,9 +8,10 @@ use futures::Stream;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::engine::Core;
-use crate::engine::ddl::{Created, option_is_set};
+use crate::engine::ddl::{Created, option_is_set, tag};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::read::ReadPoint;
+use crate::engine::replay::REPLAY_COLUMNS;
 use crate::engine::{show, subscribe};
 use crate::plan::explain::explain;
 use crate::plan::foreign::Foreign;
@@ -20,7 +21,7 @@ use crate::plan::parameters;
 use crate::plan::parse::parse;
 use crate::plan::refuse::Use;
 use crate::plan::relations::CatalogRelations;
-use crate::plan::statement::{CreateView, Explain, ObjectKind, Statement};
+use crate::plan::statement::{Explain, ObjectKind, Statement};
 use crate::plan::wait::{self, Wait};
 use crate::row::ObjectId;
 use crate::row::schema::Column;
@@ -114,6 +115,7 @@ impl Session {
             Statement::Show(what) => (vec![], show::columns_of(what)),
             Statement::Explain(_) => (vec![], show::text_columns(&["plan"])),
             Statement::ValidateConnection { .. } => (vec![], show::text_columns(&VALIDATE_COLUMNS)),
+            Statement::ReplayQuarantine { .. } => (vec![], show::text_columns(&REPLAY_COLUMNS)),
             Statement::Subscribe { name, .. } => {
                 let object = self.core.resolve_kind(name, ObjectKind::MaterializedView)?;
                 (vec![], subscribe::columns(&self.core.relation(object.id()).0))
@@ -197,6 +199,11 @@ impl Session {
             Statement::ValidateConnection { name } => {
                 let rows = core.validate(name).await?;
                 Ok(show::table(&VALIDATE_COLUMNS, rows))
+            }
+            Statement::ReplayQuarantine { source, predicate } => {
+                self.outside_of_block()?;
+                let rows = core.replay_quarantine(source, predicate.as_ref(), text).await?;
+                Ok(show::table(&REPLAY_COLUMNS, rows))
             }
             Statement::RefreshSource { name } => {
                 core.refresh_source(name).await?;
@@ -312,11 +319,16 @@ impl Session {
         Ok(done("COMMIT"))
     }
 
-    async fn ddl(&mut self, statement: &Statement) -> Result<Outcome, EngineError> {
+    fn outside_of_block(&self) -> Result<(), EngineError> {
         if self.block.is_some() {
             let message = "this statement cannot run in a transaction block";
             return Err(EngineError::new(ErrorKind::NotSupported, message).hint("COMMIT first"));
         }
+        Ok(())
+    }
+
+    async fn ddl(&mut self, statement: &Statement) -> Result<Outcome, EngineError> {
+        self.outside_of_block()?;
         let core = Arc::clone(&self.core);
         let created = {
             let _one_at_a_time = core.ddl.lock().await;
@@ -379,18 +391,4 @@ const VALIDATE_COLUMNS: [&str; 5] = ["setting", "have", "need", "ok", "statement
 
 fn done(tag: &str) -> Outcome {
     Outcome::Done { tag: tag.to_string() }
-}
-
-fn tag(statement: &Statement) -> String {
-    let kind = |create: &CreateView| if create.materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
-    match statement {
-        Statement::CreateSecret { .. } => "CREATE SECRET".to_string(),
-        Statement::CreateConnection { .. } => "CREATE CONNECTION".to_string(),
-        Statement::CreateSource(_) => "CREATE SOURCE".to_string(),
-        Statement::CreateTable { .. } => "CREATE TABLE".to_string(),
-        Statement::CreateView(create) => kind(create).to_string(),
-        Statement::AlterSource { .. } => "ALTER SOURCE".to_string(),
-        Statement::Drop { kind, .. } => format!("DROP {}", kind.words().join(" ")),
-        other => unreachable!("no tag for {other:?}"),
-    }
 }

@@ -33,6 +33,11 @@ pub enum Statement {
         name: Name,
         change: SourceChange,
     },
+    /// `REPLAY QUARANTINE OF source [WHERE …]`: the messages of its quarantine, read again.
+    ReplayQuarantine {
+        source: Name,
+        predicate: Option<ast::Expr>,
+    },
     CreateTable {
         name: Name,
         if_not_exists: bool,

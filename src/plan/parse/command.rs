@@ -1,5 +1,6 @@
 //! Statements about objects and sessions: ALTER, DROP, SHOW, SUBSCRIBE, KILL, SET, transactions.
 
+use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use crate::catalog::names::nearest;
@@ -70,6 +71,15 @@ pub(super) fn refresh(cursor: &mut Cursor) -> Result<Statement, PlanError> {
     let name = cursor.local_name("a source's name")?;
     cursor.expect_end(&[])?;
     Ok(Statement::RefreshSource { name })
+}
+
+/// `REPLAY QUARANTINE OF source [WHERE …]`.
+pub(super) fn replay(cursor: &mut Cursor) -> Result<Statement, PlanError> {
+    cursor.expect_words(&["REPLAY", "QUARANTINE", "OF"])?;
+    let source = cursor.local_name("a source's name")?;
+    let predicate = cursor.word("WHERE").then(|| cursor.rest_as(Parser::parse_expr)).transpose()?;
+    cursor.expect_end(&["WHERE"])?;
+    Ok(Statement::ReplayQuarantine { source, predicate })
 }
 
 /// `ALTER SOURCE name RESUME | ADD PARTITIONS [ALLOW REORDERING]`.

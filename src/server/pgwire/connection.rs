@@ -299,6 +299,7 @@ pub(super) fn rows_tag(statement: &Statement, rows: usize) -> String {
         Statement::Explain(_) => "EXPLAIN".to_string(),
         Statement::Show(_) => "SHOW".to_string(),
         Statement::ValidateConnection { .. } => "VALIDATE CONNECTION".to_string(),
+        Statement::ReplayQuarantine { .. } => "REPLAY QUARANTINE".to_string(),
         Statement::Subscribe { .. } => format!("SUBSCRIBE {rows}"),
         _ => format!("SELECT {rows}"),
     }

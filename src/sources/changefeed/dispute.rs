@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::run::{Broken, Runner, store_failed};
-use super::upserts::Upserts;
+use super::upserts::{Upserts, key_text};
 use crate::row::ObjectId;
-use crate::sources::formats::{Row, text};
-use crate::sources::{FollowedTable, Stop};
+use crate::sources::Stop;
 use crate::store::{Disputed, Upsert, Write};
 
 /// How often the store is asked whether it has what was sent.
@@ -48,13 +47,4 @@ impl Runner {
                 .to_string(),
         }
     }
-}
-
-fn key_text(row: &Row, followed: &FollowedTable) -> String {
-    let value = |&column: &usize| {
-        let column_of = &followed.schema.columns[column];
-        let value = row[column].text(&column_of.sql_type).unwrap_or_else(|| "NULL".to_string());
-        format!("{} = {}", column_of.name, text::shown(&value))
-    };
-    followed.schema.key.iter().flatten().map(value).collect::<Vec<_>>().join(", ")
 }

@@ -29,7 +29,7 @@ pub mod quarantine;
 mod run;
 pub mod spill;
 mod statements;
-mod upserts;
+pub mod upserts;
 
 use std::sync::Arc;
 

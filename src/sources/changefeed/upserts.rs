@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::row::ObjectId;
 use crate::row::datum::ColumnBuilder;
 use crate::sources::FollowedTable;
-use crate::sources::formats::{Op, Row, RowChange, Tables};
+use crate::sources::formats::{Op, Row, RowChange, Tables, text};
 use crate::store::{Disputed, Upsert, Write};
 
 /// Rows that are gathered for one transaction.
@@ -95,4 +95,14 @@ pub fn columns(rows: &[(Row, Write)], followed: &FollowedTable) -> Result<Upsert
         columns.push(builder.finish());
     }
     Ok(Upsert::Rows { columns, writes: rows.iter().map(|(_, write)| *write).collect() })
+}
+
+/// The key of a row, for a person.
+pub fn key_text(row: &Row, followed: &FollowedTable) -> String {
+    let value = |&column: &usize| {
+        let column_of = &followed.schema.columns[column];
+        let value = row[column].text(&column_of.sql_type).unwrap_or_else(|| "NULL".to_string());
+        format!("{} = {}", column_of.name, text::shown(&value))
+    };
+    followed.schema.key.iter().flatten().map(value).collect::<Vec<_>>().join(", ")
 }
