@@ -21,7 +21,8 @@ import org.apache.kafka.clients.producer.ProducerRecord;
  * CanalRunner MYSQL_PORT KAFKA TOPIC BINLOG_FILE BINLOG_POSITION [name=value ...]: Canal's embedded server, what its MQ
  * producers send produced to Kafka.
  *
- * <p>Settings: user, password (canal), filter (.*\..*), partitions (1) of the topic, hash (.*\..*:$pk$): how rows are spread.
+ * <p>Settings: user, password (canal), filter (.*\..*), partitions (1) of the topic, hash (.*\..*:$pk$): how rows are spread,
+ * gtid: the set to begin behind, by which messages have GTIDs.
  */
 public class CanalRunner {
   public static void main(String[] arguments) throws Exception {
@@ -78,7 +79,10 @@ public class CanalRunner {
     p.setDbAddresses(List.of(new InetSocketAddress("127.0.0.1", Integer.parseInt(arguments[0]))));
     p.setDbUsername(settings.getProperty("user"));
     p.setDbPassword(settings.getProperty("password"));
-    p.setPositions(List.of("{\"journalName\":\"" + arguments[3] + "\",\"position\":" + arguments[4] + "}"));
+    String gtid = settings.getProperty("gtid");
+    String behind = gtid == null ? "" : ",\"gtid\":\"" + gtid + "\"";
+    p.setPositions(List.of("{\"journalName\":\"" + arguments[3] + "\",\"position\":" + arguments[4] + behind + "}"));
+    p.setGtidEnable(gtid != null);
     p.setSlaveId(7777L);
     p.setDetectingEnable(false);
     p.setTsdbEnable(false);

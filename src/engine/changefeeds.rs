@@ -15,7 +15,7 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::upstream::keyed;
 use crate::plan::functions::cast::Zone;
 use crate::plan::statement::CreateSource;
-use crate::sources::changefeed::{Changefeed, Consistency, quarantine};
+use crate::sources::changefeed::{Changefeed, Consistency, Copies, quarantine};
 use crate::sources::collect::window::Limits;
 use crate::sources::formats::canal::{Canal, Expects};
 use crate::sources::formats::debezium::{Debezium, Modes};
@@ -42,6 +42,11 @@ impl Core {
         let added = if self.is_appended(source) { Added::Read } else { added };
         let log = self.log(connection, feed, added)?;
         let upstream = feed.schemas.map(|id| self.connection(id)).transpose()?;
+        let copies = match &upstream {
+            Some(upstream) if feed.snapshot && upstream.kind == ConnectionKind::Mysql => Copies::ByGtid,
+            _ if feed.snapshot => Copies::ByTime,
+            _ => Copies::No,
+        };
         let upstream = upstream.map(|upstream| self.mysql_options(&upstream)).transpose()?;
         Ok(Changefeed {
             log,
@@ -51,7 +56,7 @@ impl Core {
             limits: Limits::default(),
             transactions: feed.transactions.clone(),
             upstream,
-            copies_first: feed.snapshot,
+            copies,
             quarantine: self.lock_catalog().quarantine(source).map(|table| table.id),
             stops_at_mismatch: feed.on_mismatch == OnMismatch::Stop,
             allows_reordering,

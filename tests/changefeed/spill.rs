@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidemill::row::datum::Datum;
 use tidemill::row::{ObjectId, Ts};
-use tidemill::sources::changefeed::{Changefeed, Consistency};
+use tidemill::sources::changefeed::{Changefeed, Consistency, Copies};
 use tidemill::sources::collect::window::{Limits, WINDOW_BYTES_SOFT};
 use tidemill::sources::formats::Settings;
 use tidemill::sources::formats::canal::{Canal, Expects};
@@ -41,7 +41,7 @@ async fn read(root: &Path, store: &Arc<Store>, limits: Limits, rows: u64) -> Res
         limits,
         transactions: None,
         upstream: None,
-        copies_first: false,
+        copies: Copies::No,
         quarantine: None,
         stops_at_mismatch: false,
         allows_reordering: false,

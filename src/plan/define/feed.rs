@@ -92,19 +92,41 @@ fn schemas(catalog: &Catalog, format: FeedFormat, clauses: &FeedClauses) -> Resu
     let Some(name) = &clauses.schemas else { return Ok(None) };
     let schemas = connection_of(catalog, name)?;
     if clauses.snapshot {
-        if schemas.kind != ConnectionKind::Tidb {
-            let message = format!("a {} connection has no timestamps to begin at", schemas.kind.word());
-            let hint =
-                "SNAPSHOT FROM CONNECTION names a TIDB connection; SCHEMAS FROM CONNECTION takes the columns only";
-            return wrong(message, hint, name.at);
-        }
-        if format == FeedFormat::DebeziumJson || format.is_plain() || clauses.by_row {
-            let message = format!("'{}' has no timestamps that tell what a snapshot has", format.word());
-            let hint = "read the feed from its beginning: Debezium sends a snapshot of its own";
-            return wrong(message, hint, name.at);
-        }
+        check_snapshot(schemas.kind, format, clauses, name.at)?;
     }
     Ok(Some(schemas.id))
+}
+
+/// Messages must tell which of them the copy has: by commit timestamps of a TiDB, or by GTIDs of a MySQL.
+fn check_snapshot(from: ConnectionKind, format: FeedFormat, clauses: &FeedClauses, at: usize) -> Result<(), PlanError> {
+    let has_times = !(format == FeedFormat::DebeziumJson || format.is_plain() || clauses.by_row);
+    let has_gtids = format == FeedFormat::DebeziumJson || (format == FeedFormat::CanalJson && clauses.by_row);
+    match from {
+        ConnectionKind::Tidb if has_times => Ok(()),
+        ConnectionKind::Mysql if has_gtids && clauses.transactions.is_none() => Ok(()),
+        ConnectionKind::Mysql if has_gtids => {
+            let hint = "leave TRANSACTIONS TOPIC out, or read the feed from its beginning: Debezium sends a snapshot \
+                        of its own";
+            wrong("a transaction of which the snapshot has a part would never be whole", hint, at)
+        }
+        ConnectionKind::Tidb => {
+            let message = format!("'{}' has no timestamps that tell what a snapshot has", format.word());
+            let hint = "name the MYSQL connection whose changes Canal or Debezium sends, or read the feed from its \
+                        beginning";
+            wrong(message, hint, at)
+        }
+        ConnectionKind::Mysql => {
+            let message = format!("'{}' has no GTIDs that tell what a snapshot of a MYSQL has", format.word());
+            let hint = "TiCDC's feeds are copied from a TIDB connection; Canal's are FORMAT 'canal-json' CONSISTENCY \
+                        'row'";
+            wrong(message, hint, at)
+        }
+        from => {
+            let message = format!("a {} connection has no tables to copy", from.word());
+            let hint = "SNAPSHOT FROM CONNECTION names the TIDB or MYSQL whose changes the feed sends";
+            wrong(message, hint, at)
+        }
+    }
 }
 
 /// What only messages without an envelope have, and what they have not.

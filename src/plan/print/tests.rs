@@ -123,7 +123,25 @@ fn definitions_that_the_catalog_cannot_meet_are_refused_where_they_are() {
         (
             "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'simple' SNAPSHOT FROM CONNECTION shop TABLES (a.b)",
             "shop TABLES",
-            "no timestamps to begin at",
+            "no GTIDs that tell what a snapshot of a MYSQL has",
+        ),
+        (
+            "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'canal-json' SNAPSHOT FROM CONNECTION shop \
+             TABLES (a.b)",
+            "shop TABLES",
+            "no GTIDs that tell",
+        ),
+        (
+            "CREATE SOURCE s FROM CONNECTION k (TOPIC 't', TRANSACTIONS TOPIC 'x') FORMAT 'debezium-json' \
+             SNAPSHOT FROM CONNECTION shop TABLES (a.b)",
+            "shop TABLES",
+            "would never be whole",
+        ),
+        (
+            "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'debezium-json' SNAPSHOT FROM CONNECTION f \
+             TABLES (a.b)",
+            "f TABLES",
+            "has no tables to copy",
         ),
         (
             "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'debezium-json' SNAPSHOT FROM CONNECTION up \

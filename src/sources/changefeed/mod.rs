@@ -8,7 +8,7 @@
 //!   own server remembers;
 //! - tables are followed from the beginning of the log: all of them before the first message is read, since what has
 //!   passed does not come again; where they are copied first, the log is opened before that, and the messages of
-//!   commits that the copy has are passed over;
+//!   commits or transactions that the copy has are passed over;
 //! - a message that cannot be read stops the source at its place, and nothing behind it is taken; or, where the source
 //!   says so and nothing but the message itself is lost (`BadMessage::can_be_left_out`), it becomes a row of the
 //!   source's quarantine in the transaction whose position is the first one past it, once, whatever is read again;
@@ -53,6 +53,17 @@ pub enum Consistency {
     Rows,
 }
 
+/// Whether tables are copied before the first message is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// The log has everything from the tables' beginning on.
+    No,
+    /// From a TiDB: messages tell by their commits whether the copy has them.
+    ByTime,
+    /// From a MySQL: by their GTIDs.
+    ByGtid,
+}
+
 /// A running changefeed.
 pub struct Changefeed {
     pub log: Box<dyn Log>,
@@ -65,8 +76,7 @@ pub struct Changefeed {
     pub transactions: Option<String>,
     /// The server that the changes are of, where it is known.
     pub upstream: Option<Options>,
-    /// Its tables are copied first; else the log has everything from the tables' beginning on.
-    pub copies_first: bool,
+    pub copies: Copies,
     /// The table of messages that cannot be read; `None`: the source stops at them.
     pub quarantine: Option<ObjectId>,
     /// A row that is not as the feed says that it was stops the source: only where the feed's repetitions are known as

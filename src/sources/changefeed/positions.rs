@@ -24,6 +24,9 @@ pub struct Standing {
     /// Of messages that could not be read.
     #[serde(default, skip_serializing_if = "Kept::is_empty")]
     pub kept: Kept,
+    /// The GTID set that the tables were copied at: its transactions are passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<String>,
     /// Of watermarks: for each topic and partition that was added, the state then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub added: BTreeMap<String, BTreeMap<i32, u64>>,

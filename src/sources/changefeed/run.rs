@@ -9,7 +9,7 @@ use super::positions::Standing;
 use super::quarantine::Quarantine;
 use super::spill::{self, StoreSpill};
 use super::upserts::Upserts;
-use super::{Changefeed, Consistency, statements};
+use super::{Changefeed, Consistency, Copies, statements};
 use crate::row::{ObjectId, Position};
 use crate::sources::back_off::BackOff;
 use crate::sources::collect::marked::Marked;
@@ -71,7 +71,7 @@ pub struct Runner {
     /// Followed, and to be installed with the first transaction.
     new: Vec<FollowedTable>,
     /// Their rows, where they were copied.
-    copied: Vec<(ObjectId, u64)>,
+    pub(super) copied: Vec<(ObjectId, u64)>,
     quarantine: Option<Quarantine>,
     pub(super) standing: Standing,
     /// Of the last transaction, since the task began.
@@ -84,8 +84,11 @@ pub struct Runner {
 }
 
 impl Runner {
-    pub fn new(feed: Changefeed, start: Start, link: Link) -> Runner {
+    pub fn new(mut feed: Changefeed, start: Start, link: Link) -> Runner {
         let standing = start.position.as_ref().map_or_else(Standing::default, Standing::of);
+        if let Some(past) = &standing.past {
+            feed.decode.pass_over(past.parse().expect("a GTID set that this source wrote"));
+        }
         let (quarantine, tables) = start.tables.into_iter().partition(|table| Some(table.id) == feed.quarantine);
         let quarantine = Vec::into_iter(quarantine).next().map(|table| Quarantine::new(table, false));
         let tables = Tables::new(Vec::into_iter(tables));
@@ -143,12 +146,9 @@ impl Runner {
         let partitions =
             self.feed.log.open(&self.standing.offsets, self.feed.begin.clone()).await.map_err(Broken::Fault)?;
         if let Some(options) = self.feed.upstream.clone()
-            && self.feed.copies_first
             && !self.new.is_empty()
         {
-            let (generations, tso) = self.copy(&options, &self.new.clone()).await?;
-            // Commits up to the copy's are in it.
-            (self.copied, self.standing.state) = (generations, Some(tso + 1));
+            self.copy(&options, &self.new.clone()).await?;
         }
         let grown = self.admit(&partitions)?;
         let mut collector = self.collector(&partitions);
@@ -350,7 +350,7 @@ impl Runner {
 
     async fn transaction(&mut self, committed_ms: Option<u64>, changes: Changes) -> Result<(), Broken> {
         let mut installs = std::mem::take(&mut self.copied);
-        let declared = self.new.iter().filter(|_| !self.feed.copies_first);
+        let declared = self.new.iter().filter(|_| self.feed.copies == Copies::No);
         let quarantine = self.quarantine.iter().filter(|quarantine| quarantine.is_new).map(|new| &new.table);
         for table in declared.chain(quarantine) {
             let empty = self.link.store.load(table.id).and_then(|load| load.finish());

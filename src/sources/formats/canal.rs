@@ -11,8 +11,10 @@ use serde::de::DeserializeSeed;
 
 use self::message::{Envelope, Extension, Reader};
 use super::inflate::inflate;
+use super::past::Past;
 use super::wire::LARGE_MESSAGES;
 use super::{BadMessage, Decode, Message, Op, RowChange, Said, SchemaChange, Settings, Tables, tso_ms};
+use crate::sources::mysql::gtid::GtidSet;
 
 /// Decodes one feed.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub struct Canal {
     settings: Settings,
     expects: Expects,
     rows: row::Rows,
+    past: Past,
 }
 
 /// Who writes the feed.
@@ -41,7 +44,7 @@ const REASON_CHARS_MAX: usize = 200;
 impl Canal {
     pub fn new(settings: Settings, expects: Expects) -> Canal {
         let rows = row::Rows::new(settings.time_zone_seconds);
-        Canal { settings, expects, rows }
+        Canal { settings, expects, rows, past: Past::default() }
     }
 
     fn read(&mut self, value: &[u8], tables: &Tables, said: &mut Vec<Said>) -> Result<(), BadMessage> {
@@ -79,6 +82,9 @@ impl Canal {
         }
         let large = message.extension.as_ref().and_then(too_large);
         if message.is_ddl {
+            if self.past.has(message.gtid.as_deref())? {
+                return Ok(());
+            }
             let commit = self.commit(&message)?;
             let sql = message.sql.filter(|sql| !sql.is_empty());
             let sql = sql.ok_or_else(|| BadMessage::malformed("a statement without `sql`"))?.into_owned();
@@ -115,6 +121,9 @@ impl Canal {
             return Err(large.unwrap_or_else(|| BadMessage::malformed("a row without `database` or `table`")));
         };
         let Some(table) = tables.find(database, name) else { return Ok(()) };
+        if self.past.has(message.gtid.as_deref())? {
+            return Ok(());
+        }
         let (place, table) = (table, tables.get(table));
         let committed_ms = message.es.or(commit.map(tso_ms));
         let mut put = |op| {
@@ -187,6 +196,10 @@ impl Decode for Canal {
             said.truncate(before);
         }
         read
+    }
+
+    fn pass_over(&mut self, set: GtidSet) {
+        self.past = Past::of(set);
     }
 }
 

@@ -21,14 +21,17 @@ pub use self::modes::{Bigints, Binaries, Decimals, Modes, Times};
 use self::json::{Members, Raw, member};
 use self::semantic::{Fields, Semantic};
 use super::TransactionMark;
+use super::past::Past;
 use super::{BadMessage, Decode, InTransaction, Message, Op, Row, RowChange, Said, SchemaChange, TableOf, Tables};
 use crate::row::datum::Datum;
+use crate::sources::mysql::gtid::GtidSet;
 
 /// Reads one feed; it keeps the schemas it has seen, since each message repeats its own.
 #[derive(Debug, Default)]
 pub struct Debezium {
     modes: Modes,
     schemas: HashMap<usize, KnownSchema>,
+    past: Past,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,7 @@ struct KnownSchema {
 
 impl Debezium {
     pub fn new(modes: Modes) -> Debezium {
-        Debezium { modes, schemas: HashMap::new() }
+        Debezium { modes, schemas: HashMap::new(), past: Past::default() }
     }
 }
 
@@ -54,7 +57,11 @@ impl Decode for Debezium {
         match text("status").as_deref() {
             Some("BEGIN") => said.push(Said::Mark(TransactionMark::Begin { id: transaction_id(&members)? })),
             Some("END") => said.push(Said::Mark(end(&members)?)),
-            _ if members.iter().any(|(name, _)| name == "ddl") => said.extend(schema_change(&members)?),
+            _ if members.iter().any(|(name, _)| name == "ddl") => {
+                if !self.past.has(gtid(&source(&members)?).as_deref())? {
+                    said.extend(schema_change(&members)?);
+                }
+            }
             _ if is_heartbeat(message.topic, &members) => {}
             _ => {
                 let reason = "the message is no Debezium event: it has neither op nor status nor ddl";
@@ -64,6 +71,10 @@ impl Decode for Debezium {
             }
         }
         Ok(())
+    }
+
+    fn pass_over(&mut self, set: GtidSet) {
+        self.past = Past::of(set);
     }
 }
 
@@ -129,6 +140,10 @@ impl Debezium {
         }
         let Some(place) = tables.find(&event.name("db")?, &event.name("table")?) else { return Ok(()) };
         let table = tables.get(place);
+        // Behind a copy, what Debezium's own snapshot reads is there, or comes as a change.
+        if self.past.is_known() && (op == "r" || self.past.has(gtid(&event.source).as_deref())?) {
+            return Ok(());
+        }
         if self.modes.transactions && matches!(op, "c" | "u" | "d") {
             let known = event.transaction.is_some() || event.commit().is_some();
             known.then_some(()).ok_or_else(without_transaction)?;
@@ -302,6 +317,10 @@ fn without_transaction() -> BadMessage {
 fn source<'a>(members: &Members<'a>) -> Result<Members<'a>, BadMessage> {
     let source = member(members, "source").ok_or_else(|| BadMessage::malformed("the event has no source"))?;
     source.members().map_err(not_json)
+}
+
+fn gtid<'a>(source: &Members<'a>) -> Option<Cow<'a, str>> {
+    member(source, "gtid").and_then(Raw::string)
 }
 
 /// Zero is what a snapshot of old connectors and TiCDC's statements have for no time.

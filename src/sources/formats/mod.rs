@@ -20,6 +20,7 @@ pub mod canal;
 pub mod debezium;
 pub mod inflate;
 pub mod open;
+pub mod past;
 pub mod plain;
 pub mod scan;
 pub mod simple;
@@ -29,6 +30,7 @@ pub mod wire;
 use std::collections::HashMap;
 
 use crate::row::datum::Datum;
+use crate::sources::mysql::gtid::GtidSet;
 use crate::sources::{FollowedTable, Stop};
 
 /// A message as a transport gives it; a file's line has only a value.
@@ -50,6 +52,11 @@ pub struct Message<'a> {
 pub trait Decode: Send {
     /// Appends what the message says.
     fn decode(&mut self, message: Message<'_>, tables: &Tables, said: &mut Vec<Said>) -> Result<(), BadMessage>;
+
+    /// From now on nothing is said of these transactions, since the tables were copied behind them.
+    fn pass_over(&mut self, _: GtidSet) {
+        unreachable!("a format whose messages have GTIDs says what it does")
+    }
 }
 
 /// One value a column, in the order of the table's schema.

@@ -29,7 +29,7 @@ pub mod check;
 pub mod connect;
 pub mod ddl;
 mod decode;
-mod gtid;
+pub mod gtid;
 pub(in crate::sources) mod json;
 mod poll;
 mod positions;

@@ -20,6 +20,8 @@ pub struct Envelope<'a> {
     pub is_ddl: bool,
     /// Milliseconds since the epoch.
     pub es: Option<u64>,
+    /// Of all transactions up to this one, where Canal reads by GTIDs.
+    pub gtid: Option<Cow<'a, str>>,
     pub sql: Option<Cow<'a, str>>,
     /// `None` for a table that was found not to be followed, too.
     pub data: Option<Rows<'a>>,
@@ -96,6 +98,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
                 Key::Database => message.database = map.next_value::<Value>()?.0,
                 Key::Table => message.table = map.next_value::<Value>()?.0,
                 Key::Type => message.kind = map.next_value::<Value>()?.0,
+                Key::Gtid => message.gtid = map.next_value::<Value>()?.0,
                 Key::Sql => message.sql = map.next_value::<Value>()?.0,
                 Key::IsDdl => message.is_ddl = map.next_value::<Option<bool>>()?.unwrap_or_default(),
                 Key::Es => message.es = map.next_value::<Option<i64>>()?.and_then(|es| u64::try_from(es).ok()),
@@ -138,6 +141,7 @@ enum Key {
     Type,
     IsDdl,
     Es,
+    Gtid,
     Sql,
     Data,
     Old,
@@ -145,13 +149,14 @@ enum Key {
     Other,
 }
 
-const KEYS: [(&str, Key); 10] = [
+const KEYS: [(&str, Key); 11] = [
     ("id", Key::Id),
     ("database", Key::Database),
     ("table", Key::Table),
     ("type", Key::Type),
     ("isDdl", Key::IsDdl),
     ("es", Key::Es),
+    ("gtid", Key::Gtid),
     ("sql", Key::Sql),
     ("data", Key::Data),
     ("old", Key::Old),
