@@ -37,7 +37,7 @@ mod worker;
 
 pub use describe::{ArrangementKey, Build, Description, arrangements, fed_tables};
 pub use error::ErrorRow;
-pub use evaluate::{evaluate, evaluate_steps};
+pub use evaluate::{Cancel, NoRows, evaluate};
 pub use handle::Dataflow;
 pub use report::Stats;
 pub use snapshot::Snapshot;

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::dataflow::{ErrorRow, evaluate};
+use crate::dataflow::{Cancel, ErrorRow, NoRows, evaluate};
 use crate::engine::Core;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::foreign::Opened;
@@ -74,18 +74,20 @@ impl Core {
         }
         let mut inputs = BTreeMap::new();
         let mut bytes = 0;
+        // A client that cancels or leaves drops this future; the work on other threads hears of it by this.
+        let wanted = Wanted::default();
         for object in lowered.plan.objects() {
             let rows = match arriving.remove(&object) {
                 Some(rows) => rows,
                 None => self.scan(object, point).await?,
             };
-            inputs.insert(
-                object,
-                tokio::task::spawn_blocking(move || gather(rows, &mut bytes)).await.map_err(panicked)??,
-            );
+            let cancel = wanted.0.clone();
+            let gathered = tokio::task::spawn_blocking(move || gather(rows, &mut bytes, &cancel)).await;
+            inputs.insert(object, gathered.map_err(panicked)??);
         }
+        let cancel = wanted.0.clone();
         let finish = move || {
-            let rows = evaluate(&lowered.plan, inputs).map_err(|error| data_error("the query", &error))?;
+            let rows = evaluate(&lowered.plan, inputs, &cancel).map_err(no_rows)?;
             finish(&lowered, rows)
         };
         let batches = tokio::task::spawn_blocking(finish).await.map_err(panicked)??;
@@ -115,11 +117,28 @@ impl Core {
     }
 }
 
+/// Dropped, it cancels the work that is done for it.
+#[derive(Default)]
+struct Wanted(Cancel);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 pub type Rows = Box<dyn Iterator<Item = Result<Delta, EngineError>> + Send>;
 
 pub fn data_error(what: &str, error: &ErrorRow) -> EngineError {
     let message = format!("{what} has an error row: {error}");
     EngineError::new(ErrorKind::DataError, message).hint("correct or delete the source row; the view heals by itself")
+}
+
+fn no_rows(why: NoRows) -> EngineError {
+    match why {
+        NoRows::Error(error) => data_error("the query", &error),
+        NoRows::Cancelled => EngineError::new(ErrorKind::Cancelled, "the query was cancelled"),
+    }
 }
 
 fn panicked(error: tokio::task::JoinError) -> EngineError {
@@ -135,9 +154,12 @@ fn single_input(plan: &Plan) -> Option<ObjectId> {
     }
 }
 
-fn gather(rows: Rows, bytes: &mut usize) -> Result<Vec<Delta>, EngineError> {
+fn gather(rows: Rows, bytes: &mut usize, cancel: &Cancel) -> Result<Vec<Delta>, EngineError> {
     let mut deltas = Vec::new();
     for delta in rows {
+        if cancel.is_cancelled() {
+            return Err(no_rows(NoRows::Cancelled));
+        }
         let delta = delta?;
         *bytes += delta.bytes();
         if *bytes > SELECT_INPUT_BYTES_MAX {
@@ -161,9 +183,9 @@ fn stream_linear(lowered: Lowered, object: ObjectId, rows: Rows, readers: JoinSe
                 return;
             }
             let batch = delta.and_then(|delta| {
-                let rows = evaluate(&lowered.plan, BTreeMap::from([(object, vec![delta])]));
-                let rows = rows.map_err(|error| data_error("the query", &error))?;
-                expand(rows, &lowered.plan)
+                // One batch: who waits for it is asked before the next.
+                let rows = evaluate(&lowered.plan, BTreeMap::from([(object, vec![delta])]), &Cancel::default());
+                expand(rows.map_err(no_rows)?, &lowered.plan)
             });
             let batch = batch.map(|batch| {
                 let from = skip.min(batch.num_rows());

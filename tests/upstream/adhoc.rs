@@ -171,3 +171,48 @@ async fn a_large_table_streams_and_ends_with_its_reader() {
         drop(answer.await);
     }
 }
+
+/// Processor time that a process has taken, in ticks of 10 ms.
+fn ticks(tidemill: &Tidemill) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", tidemill.pid())).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_nobody_waits_for_any_more_is_computed_no_further() {
+    const ROWS: usize = 3_000;
+    const TICKS_A_SECOND: u64 = 100;
+    let tidemill = Tidemill::start(&temporary("cancelled").join("data"), &[], &[]).await;
+    let client = tidemill.client().await;
+    let values: Vec<String> = (0..ROWS).map(|n| format!("({n})")).collect();
+    sql(&client, &format!("CREATE TABLE n (x INT PRIMARY KEY); INSERT INTO n VALUES {}", values.join(", "))).await;
+    // More than anyone would wait for.
+    let query = "SELECT COUNT(*) FROM n AS a CROSS JOIN n AS b CROSS JOIN n AS c WHERE a.x + b.x <> c.x";
+    let is_busy = async |wanted: bool| {
+        let before = ticks(&tidemill);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let taken = ticks(&tidemill) - before;
+        let busy = taken > TICKS_A_SECOND / 4;
+        if busy == wanted { Ok(()) } else { Err(taken) }
+    };
+    for leaves in [false, true] {
+        let config = format!("host=127.0.0.1 port={} user=tidemill", tidemill.port);
+        let (asked, connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls).await.expect("it listens");
+        let connection = tokio::spawn(connection);
+        let cancel = asked.cancel_token();
+        let answer = tokio::spawn(async move { asked.simple_query(query).await.map(drop) });
+        eventually("it is computed", 30, async || is_busy(true).await).await;
+        match leaves {
+            // Its socket closes.
+            true => connection.abort(),
+            false => {
+                cancel.cancel_query(tokio_postgres::NoTls).await.expect("it is asked");
+                let error = answer.await.unwrap().expect_err("it was cancelled");
+                assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error:?}");
+            }
+        }
+        eventually("it is computed no further", 30, async || is_busy(false).await).await;
+        assert_eq!(shown(&client, "SELECT COUNT(*) FROM n").await, [ROWS.to_string()]);
+    }
+}
