@@ -120,3 +120,39 @@ async fn a_connection_without_tables_says_so() {
     assert_eq!(message, "the tables of a KAFKA connection cannot be listed");
     assert_eq!(hint, "VALIDATE CONNECTION lists its topics");
 }
+
+/// A MariaDB that gives itself out for a TiDB, as far as it is asked: its name, and the timestamp of a transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tidb_connection_is_validated_and_another_server_is_told() {
+    let settings = ["--version=8.0.11-TiDB-v7.5.0", "--init-connect=USE standin"];
+    let Some(standin) = Server::start_or_skip(Kind::MariaDb, &settings).await else { return };
+    standin
+        .run(&format!(
+            "{READER}; GRANT EXECUTE ON *.* TO reader; CREATE DATABASE standin;
+             CREATE FUNCTION standin.TIDB_CURRENT_TSO() RETURNS BIGINT UNSIGNED NO SQL RETURN 450000000000000000;
+             SET GLOBAL max_statement_time = 0"
+        ))
+        .await;
+    let tidemill = Tidemill::start(&temporary("validated").join("data"), &[], &[]).await;
+    let client = tidemill.client().await;
+    connect(&client, &standin, "TIDB").await;
+    let checks = sql(&client, "VALIDATE CONNECTION c").await;
+    let of = |setting: &str| {
+        let line = checks.iter().find(|line| line[0].as_deref().is_some_and(|name| name.starts_with(setting)));
+        line.unwrap_or_else(|| panic!("{setting}: {checks:?}")).clone()
+    };
+    assert_eq!(of("version")[3].as_deref(), Some("yes"), "{checks:?}");
+    assert_eq!(of("TIDB_CURRENT_TSO()")[1].as_deref(), Some("450000000000000000"), "{checks:?}");
+    assert_eq!(of("privileges to read")[3].as_deref(), Some("yes"), "{checks:?}");
+    let write = of("privileges to write");
+    assert_eq!(write[1].as_deref(), Some("missing: INSERT, UPDATE, DELETE, CREATE"), "{checks:?}");
+    assert!(write[4].as_ref().is_some_and(|remedy| remedy.ends_with("TO 'reader'@'%';")), "{checks:?}");
+    assert_eq!(of("tidb_gc_max_wait_time")[1].as_deref(), Some("(not known to this server)"), "{checks:?}");
+
+    let Some(mysql) = Server::start_or_skip(Kind::MySql, &[]).await else { return };
+    let other = format!("CREATE CONNECTION other TO TIDB (HOST '127.0.0.1', PORT {}, USER 'root')", mysql.port());
+    sql(&client, &other).await;
+    let checks = sql(&client, "VALIDATE CONNECTION other").await;
+    assert_eq!(checks.len(), 1, "{checks:?}");
+    assert_eq!(checks[0][3..], ["no", "make the connection of another server TO MYSQL"].map(|s| Some(s.to_string())));
+}

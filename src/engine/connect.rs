@@ -8,7 +8,7 @@ use crate::plan::statement::Name;
 use crate::row::ObjectId;
 use crate::sources::Check;
 use crate::sources::generator::Shop;
-use crate::sources::mysql::check::checks as mysql_checks;
+use crate::sources::mysql::check::{checks as mysql_checks, tidb_checks};
 use crate::sources::mysql::connect as mysql;
 use crate::target::dialect::Dialect;
 use crate::target::{Address, TargetOptions};
@@ -129,6 +129,7 @@ impl Core {
         let connection = self.connection_named(name)?;
         let checks = match connection.kind {
             ConnectionKind::Mysql => mysql_checks(&self.mysql_options(&connection)?).await?,
+            ConnectionKind::Tidb => tidb_checks(&self.mysql_options(&connection)?).await?,
             ConnectionKind::Kafka => self.kafka_checks(&connection).await?,
             kind => {
                 let message = format!("a {} connection has nothing to validate", kind.word().to_lowercase());

@@ -1,9 +1,12 @@
 //! What a MySQL server must be set to: one line a setting, with the statement to paste.
 
+mod tidb;
+
 use mysql_async::Conn;
 
 use super::connect::{Fault, Options, connect, one, query};
 use crate::sources::Check;
+pub use tidb::tidb_checks;
 
 const RETENTION_SECONDS_MIN: u64 = 86_400;
 
@@ -111,7 +114,8 @@ async fn privilege_checks(options: &Options, conn: &mut Conn) -> Result<Vec<Chec
 fn granted(grants: &[String], privilege: &str, global_only: bool) -> bool {
     grants.iter().filter_map(|grant| grant.strip_prefix("GRANT ")?.split_once(" ON ")).any(|(privileges, scope)| {
         let reaches = !global_only || scope.starts_with("*.*");
-        reaches && privileges.split(", ").any(|p| p == privilege || p == "ALL PRIVILEGES")
+        // TiDB leaves out the space.
+        reaches && privileges.split(',').map(str::trim).any(|p| p == privilege || p == "ALL PRIVILEGES")
     })
 }
 
