@@ -258,7 +258,7 @@ impl Side for Engine {
             let (orders_in, orders) = scope.new_input();
             let (items_in, items) = scope.new_input();
             let streams = BTreeMap::from([(ORDERS, orders), (ITEMS, items)]);
-            let sources = Sources { scope, streams, shared: BTreeMap::new(), first: true };
+            let sources = Sources::alone(scope, streams);
             let rendered = sources.render(&plan());
             let checked =
                 rendered.rows.unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "check", |_, _| {

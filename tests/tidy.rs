@@ -24,10 +24,10 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Files above `FILE_LINES_WANTED`, with their length: it may fall, not grow; a new one needs a reason in review.
 const LONG_FILES: &[(&str, usize)] = &[
     ("benches/engine.rs", 403),
-    ("src/plan/desugar.rs", 467),
+    ("src/plan/desugar.rs", 447),
     ("src/plan/lower.rs", 495),
     ("src/plan/parse/cursor.rs", 418),
-    ("src/plan/scalars.rs", 550),
+    ("src/plan/scalars.rs", 544),
     ("src/sinks/wide/task.rs", 504),
     ("src/sinks/wide/tests.rs", 588),
     ("src/store/tests/suite.rs", 414),

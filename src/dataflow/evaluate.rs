@@ -58,17 +58,18 @@ pub fn evaluate(plan: &Plan, inputs: BTreeMap<ObjectId, Vec<Delta>>, cancel: &Ca
 }
 
 /// Inputs with their times: objects with all their columns.
-type Steps = Vec<(Ts, Vec<(ObjectId, Delta)>)>;
+pub type Steps = Vec<(Ts, Vec<(ObjectId, Delta)>)>;
 
 /// What a plan's output changed at one time.
-struct Step {
+pub struct Step {
+    pub ts: Ts,
     /// Consolidated.
-    rows: Vec<Delta>,
-    errors: Vec<(ErrorRow, i64)>,
+    pub rows: Vec<Delta>,
+    pub errors: Vec<(ErrorRow, i64)>,
 }
 
 /// The plan's changes for each time at which there are some; the times of the inputs grow.
-fn evaluate_steps(plan: &Plan, steps: Steps, cancel: &Cancel) -> Vec<Step> {
+pub fn evaluate_steps(plan: &Plan, steps: Steps, cancel: &Cancel) -> Vec<Step> {
     let found: Arc<Mutex<Vec<(Edge, bool)>>> = Arc::default();
     let (gathered, plan) = (Arc::clone(&found), plan.clone());
     let last = steps.last().map_or(0, |(ts, _)| ts.0);
@@ -88,8 +89,7 @@ fn run(plan: Plan, steps: Steps, last: u64, gathered: Arc<Mutex<Vec<(Edge, bool)
                 inputs.insert(object, input);
                 streams.insert(object, stream);
             }
-            let sources = Sources { scope, streams, shared: BTreeMap::new(), first: true };
-            let rendered = sources.render(&plan);
+            let rendered = Sources::alone(scope, streams).render(&plan);
             // Arranged by the whole row, what comes out is consolidated.
             let schema = Schema { key: None, ..plan.schema.clone() };
             let all: Vec<usize> = (0..schema.columns.len()).collect();
@@ -137,7 +137,7 @@ fn group(found: Vec<(Edge, bool)>) -> Vec<Step> {
     for (edge, of_rows) in found {
         let errors = if of_rows { Vec::new() } else { error_rows(edge.rows.columns()) };
         for (row, time) in edge.times.iter().enumerate() {
-            let step = steps.entry(*time).or_insert_with(|| Step { rows: vec![], errors: vec![] });
+            let step = steps.entry(*time).or_insert_with(|| Step { ts: Ts(*time), rows: vec![], errors: vec![] });
             if of_rows {
                 step.rows.push(Delta::new(edge.rows.slice(row, 1), vec![edge.diffs[row]]));
             } else {

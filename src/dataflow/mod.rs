@@ -22,6 +22,7 @@ pub mod error;
 pub mod join;
 pub mod reduce;
 pub mod render;
+pub mod temporal;
 
 mod command;
 mod describe;
@@ -37,7 +38,7 @@ mod worker;
 
 pub use describe::{ArrangementKey, Build, Description, arrangements, fed_tables};
 pub use error::ErrorRow;
-pub use evaluate::{Cancel, NoRows, evaluate};
+pub use evaluate::{Cancel, NoRows, evaluate, evaluate_steps};
 pub use handle::Dataflow;
 pub use report::Stats;
 pub use snapshot::Snapshot;

@@ -1,5 +1,6 @@
 //! One walk from a plan to operators; the operators are elsewhere.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::dataflow::expr::{Filter, Projection, batch, edge_schema};
 use crate::dataflow::join::{JoinColumn, JoinOutput, join};
 use crate::dataflow::linear::{Updates, constant, fallible, map, negate, union};
 use crate::dataflow::reduce::{Fault, FaultKind, Reduced, Reduction, doubled_keys, reduce};
+use crate::dataflow::temporal::{Waiting, temporal};
 use crate::plan::explain::aggregate_text;
 use crate::plan::ir::{Aggregate, JoinKind, Op, Plan};
 use crate::row::ObjectId;
@@ -39,6 +41,10 @@ pub struct Sources<'s> {
     pub shared: BTreeMap<ArrangementKey, Arranged<'s, Imported>>,
     /// True on the one worker that gives what is there from the start.
     pub first: bool,
+    /// Nothing below is seen.
+    pub as_of: u64,
+    /// What the rows wait for that come and go by the time: filled while rendering.
+    pub waiting: RefCell<Vec<Waiting>>,
 }
 
 /// A collection: its rows, and the streams of errors that were met on the way.
@@ -54,6 +60,11 @@ enum Side<'s> {
 }
 
 impl<'s> Sources<'s> {
+    /// Of a run by itself: nothing is shared, there is one worker, and every time is seen.
+    pub fn alone(scope: Scope<'s, u64>, streams: BTreeMap<ObjectId, Updates<'s>>) -> Sources<'s> {
+        Sources { scope, streams, shared: BTreeMap::new(), first: true, as_of: 0, waiting: RefCell::default() }
+    }
+
     pub fn render(&self, plan: &Plan) -> Rendered<'s> {
         match &plan.op {
             Op::Get { object, columns, name } => self.get(*object, columns, name, &plan.schema),
@@ -64,6 +75,14 @@ impl<'s> Sources<'s> {
             Op::Filter { input, predicates } => {
                 let filter = Filter::new(predicates, &input.schema);
                 self.fallible(input, "filter", move |edge, errors| filter.apply(edge, errors))
+            }
+            Op::Temporal { input, bounds } => {
+                let Rendered { rows, mut errors } = self.render(input);
+                let waiting = Waiting::default();
+                self.waiting.borrow_mut().push(Waiting::clone(&waiting));
+                let (rows, failed) = temporal(rows, &input.schema, bounds, self.as_of, waiting);
+                errors.push(failed);
+                Rendered { rows, errors }
             }
             Op::Project { input, exprs } => {
                 let projection = Projection::new(exprs, &input.schema, &plan.schema);

@@ -40,7 +40,7 @@ pub struct Stats {
     pub id: ObjectId,
     pub name: String,
     pub frontier: Ts,
-    /// Updates in what it exports: the rows, and what is not yet compacted.
+    /// Updates in what it exports (the rows, and what is not yet compacted) and those that wait for their time.
     pub rows: u64,
     pub bytes: u64,
 }

@@ -19,6 +19,7 @@ use crate::dataflow::edge::Edge;
 use crate::dataflow::export::Export;
 use crate::dataflow::report::Shared;
 use crate::dataflow::snapshot::SnapshotRequest;
+use crate::dataflow::temporal::Waiting;
 use crate::dataflow::{arrange::read, worker::build::build};
 use crate::row::delta::Delta;
 use crate::row::{ObjectId, Ts};
@@ -40,6 +41,8 @@ pub(super) struct Installed {
     pub export: Option<Export>,
     pub probe: Probe<u64>,
     pub buttons: Vec<ShutdownButton<CapabilitySet<u64>>>,
+    /// Updates of rows that come and go by the time.
+    pub waiting: Vec<Waiting>,
     /// Ticks that came before it went live; `None` once it is.
     pub pending: Option<Vec<(Ts, Changes)>>,
     /// As last reported.
@@ -197,12 +200,7 @@ impl State {
         }
         self.reports += 1;
         let sizes = if self.reports.is_multiple_of(SIZES_EVERY) || self.reports < SIZES_EVERY {
-            let exports = self.flows.iter().filter_map(|(id, flow)| Some((*id, flow.export.as_ref()?)));
-            let size = |export: &Export| {
-                let stats = read::stats(&export.rows);
-                (stats.updates as u64, stats.bytes as u64)
-            };
-            exports.map(|(id, export)| (id, size(export))).collect()
+            self.flows.iter().filter_map(|(id, flow)| Some((*id, flow.size()?))).collect()
         } else {
             Vec::new()
         };
@@ -211,6 +209,13 @@ impl State {
 }
 
 impl Installed {
+    /// Updates that are kept, and their bytes.
+    fn size(&self) -> Option<(u64, u64)> {
+        let stats = read::stats(&self.export.as_ref()?.rows);
+        let kept = (stats.updates as u64, stats.bytes as u64);
+        Some(self.waiting.iter().map(|waiting| waiting.get()).fold(kept, |sum, more| (sum.0 + more.0, sum.1 + more.1)))
+    }
+
     fn feed(&mut self, table: ObjectId, time: Ts, delta: Delta) {
         let Some(input) = self.inputs.get_mut(&table) else { return };
         if !delta.is_empty() {

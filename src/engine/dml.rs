@@ -22,6 +22,7 @@ use crate::plan::parse::parse_query;
 use crate::plan::refuse::Use;
 use crate::plan::relations::CatalogRelations;
 use crate::plan::statement::{Insert, Name, Statement, Update};
+use crate::plan::temporal::bind_expr;
 use crate::row::codec::RowCodec;
 use crate::row::datum::Datum;
 use crate::row::delta::Delta;
@@ -178,7 +179,7 @@ impl Core {
         let table = self.local_table(&insert.table)?;
         let targets = target_columns(&table, &insert.columns)?;
         let (rows, given) = match insert.query.body.as_ref() {
-            SetExpr::Values(values) => values_rows(&table, &targets, &values.rows, text)?,
+            SetExpr::Values(values) => values_rows(&table, &targets, &values.rows, text, block)?,
             _ => self.rows_of(&insert.query, text, block).await?,
         };
         if given.columns.len() != targets.len() {
@@ -315,7 +316,9 @@ fn values_rows(
     targets: &[usize],
     values: &[ast::Parens<Vec<ast::Expr>>],
     text: &str,
+    block: &Block,
 ) -> Result<(RecordBatch, Schema), EngineError> {
+    let now = block.point.as_ref().expect("a write has a read point").at();
     let settings = Settings { time_zone: TIME_ZONE.to_string() };
     let name = table.name.join(".");
     let lowering = crate::plan::lower::Table { name: &name, schema: &table.schema, text, settings: &settings };
@@ -326,7 +329,7 @@ fn values_rows(
     let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(values.len()); targets.len()];
     for row in values {
         for (column, expr) in lowering.row(targets, &row.content)?.into_iter().enumerate() {
-            let value = expr.physical.evaluate(&empty).and_then(|value| value.into_array(1));
+            let value = bind_expr(&expr, now).physical.evaluate(&empty).and_then(|value| value.into_array(1));
             columns[column].push(value.map_err(|error| {
                 let name = &schema.columns[column].name;
                 let message = format!("value {} for column {name}: {}", expr.text, error.strip_backtrace());

@@ -17,6 +17,7 @@ use crate::engine::session::RowStream;
 use crate::plan::foreign::Foreign;
 use crate::plan::ir::{Op, Plan};
 use crate::plan::lower::Lowered;
+use crate::plan::temporal;
 use crate::row::delta::Delta;
 use crate::row::{ObjectId, Ts};
 use crate::store::Snapshot;
@@ -61,6 +62,7 @@ impl Core {
         foreign: &[Foreign],
         point: &ReadPoint,
     ) -> Result<RowStream, EngineError> {
+        lowered.plan = temporal::bind(lowered.plan, point.at());
         let Opened { rows: mut arriving, readers } = self.open_foreign(&mut lowered, foreign).await?;
         if let Some(object) = single_input(&lowered.plan)
             && lowered.order_by.is_empty()

@@ -5,7 +5,7 @@
 //! just what it misses. Where it cannot, or the change log was cut, they begin at the last tick and the sink loads by
 //! diff.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -99,13 +99,16 @@ async fn follow_frontiers(core: Arc<Core>) {
     }
 }
 
-/// Installs every view whose tables are in the store; returns the highest `Ts` that any ledger shows.
+/// Installs every view whose tables are in the store; returns the `Ts` at which everything is complete.
 async fn bring_back(core: &Arc<Core>) -> Result<Ts, EngineError> {
     let views = ready_views(core)?;
     let through = core.progress.last();
-    let (ledgers, floor) = ledgers(core, &views).await;
+    let (ledgers, shown) = ledgers(core, &views).await;
+    // At or above every time that was ever answered: what a read saw go by the time alone does not come back.
+    let resumed = through.max(core.store.ceiling()).max(shown);
     if views.is_empty() {
-        return Ok(floor);
+        resume(core, resumed);
+        return Ok(resumed);
     }
     let as_of = replay_start(core, &views, &ledgers, through);
     let hold = core.progress.hold(Some(as_of));
@@ -128,16 +131,23 @@ async fn bring_back(core: &Arc<Core>) -> Result<Ts, EngineError> {
         group.replay(&loader.dataflow, &loader.store)
     });
     loaded.await.map_err(|error| EngineError::new(ErrorKind::Internal, format!("the start failed: {error}")))??;
-    if replay_through.is_some() {
-        core.dataflow.tick(through, Arc::default());
-    }
+    resume(core, resumed);
     core.join(&all).await?;
     job.phase(Phase::Done);
     for id in ids {
         core.add_to_target(id, Some(core.progress.hold(Some(as_of)))).await?;
     }
     drop(hold);
-    Ok(floor)
+    Ok(resumed)
+}
+
+/// A heartbeat before the clock runs: nothing changed since the last tick but the time.
+fn resume(core: &Core, at: Ts) {
+    if at > core.progress.last() {
+        core.progress.ticked(at, core.store.last_tick(), &BTreeMap::new());
+    }
+    core.dataflow.tick(at, Arc::default());
+    core.progress.advance(&core.dataflow);
 }
 
 /// Materialized views in order of dependency whose tables and views are all there.
@@ -162,7 +172,7 @@ fn ready_views(core: &Core) -> Result<Vec<ViewFlow>, EngineError> {
 
 /// For each view with a live wide table the `Ts` it has, and the highest `Ts` in any ledger.
 async fn ledgers(core: &Arc<Core>, views: &[ViewFlow]) -> (Vec<(ObjectId, Ts)>, Ts) {
-    let mut by_connection = std::collections::BTreeMap::<ObjectId, Vec<ObjectId>>::new();
+    let mut by_connection = BTreeMap::<ObjectId, Vec<ObjectId>>::new();
     for view in views {
         if let Ok(Some((connection, _))) = core.sink_view(view.id, Ts(0)) {
             by_connection.entry(connection).or_default().push(view.id);

@@ -165,7 +165,7 @@ pub fn equality(expr: &Expr, width: usize) -> Option<(Expr, Expr)> {
 }
 
 /// How EXPLAIN prints an expression that was taken out of a larger one.
-fn plain_text(physical: &Arc<dyn PhysicalExpr>) -> String {
+pub fn plain_text(physical: &Arc<dyn PhysicalExpr>) -> String {
     if let Some(column) = physical.downcast_ref::<PhysicalColumn>() {
         return column.name().to_string();
     }

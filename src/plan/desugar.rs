@@ -7,18 +7,22 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, CeilFloorKind, Cte, DataType, DateTimeField, ExactNumberInfo, Expr, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, JoinConstraint, JoinOperator,
-    ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned, TableAlias,
-    TableFactor, TableWithJoins, TimezoneInfo, TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut,
-    VisitorMut,
+    BinaryOperator, CaseWhen, CeilFloorKind, Cte, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned, TableAlias, TableFactor, TableWithJoins,
+    TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
 use super::functions;
 use super::refuse::{Source, not_supported};
 use super::{PlanError, PlanErrorKind};
-use crate::row::types::{BIGINT, SqlType};
+use crate::row::types::SqlType;
+
+mod time;
+mod types;
+
+use types::cast_type;
 
 /// Follows the text of a column's name where two columns of a SELECT have the same text.
 pub const SAME_NAME_MARK: char = '\u{1}';
@@ -175,6 +179,8 @@ impl Desugar<'_> {
             Expr::Nested(inner) => *inner,
             Expr::Value(value) => self.literal(value)?,
             Expr::BinaryOp { left, op, right } => self.binary(*left, &op, *right, span)?,
+            // Taken apart where it is added.
+            interval @ Expr::Interval(_) => interval,
             Expr::UnaryOp { op: UnaryOperator::Not | UnaryOperator::BangNot, expr } => {
                 call("not", vec![truth_of(*expr)], span)
             }
@@ -283,6 +289,12 @@ impl Desugar<'_> {
                 position,
             });
         }
+        let span = function.name.span();
+        match canonical {
+            "now" | "utc_timestamp" | "curdate" | "utc_date" => return self.clock(canonical, function, position),
+            "date_add" | "date_sub" => return self.date_add(canonical == "date_sub", function, span),
+            _ => {}
+        }
         if canonical == "if"
             && let FunctionArguments::List(list) = &mut function.args
             && let FunctionArg::Unnamed(FunctionArgExpr::Expr(condition)) = &mut list.args[0]
@@ -311,6 +323,9 @@ impl Desugar<'_> {
     fn binary(&self, left: Expr, op: &BinaryOperator, right: Expr, span: Span) -> Result<Expr, PlanError> {
         use BinaryOperator as Op;
         let name = match op {
+            Op::Plus if matches!(left, Expr::Interval(_)) => return self.interval(right, left, false, span),
+            Op::Plus if matches!(right, Expr::Interval(_)) => return self.interval(left, right, false, span),
+            Op::Minus if matches!(right, Expr::Interval(_)) => return self.interval(left, right, true, span),
             Op::And => return Ok(call("and", vec![truth_of(left), truth_of(right)], span)),
             Op::Or => return Ok(call("or", vec![truth_of(left), truth_of(right)], span)),
             Op::Xor => return Ok(call("xor", vec![truth_of(left), truth_of(right)], span)),
@@ -402,41 +417,6 @@ fn case(operand: Option<Box<Expr>>, conditions: Vec<CaseWhen>, other: Option<Box
     }
     args.extend(other.map(|e| *e));
     call("case", args, span)
-}
-
-/// The types CAST and CONVERT take in MySQL.
-fn cast_type(data_type: &DataType, position: Option<usize>) -> Result<SqlType, PlanError> {
-    let digits = |d: &Option<u64>| d.unwrap_or(0).min(6) as u8;
-    let small = |n: u64| u8::try_from(n).ok();
-    Ok(match data_type {
-        DataType::Signed | DataType::SignedInteger => BIGINT,
-        DataType::Unsigned | DataType::UnsignedInteger => SqlType::Int { bytes: 8, unsigned: true },
-        DataType::Decimal(info) | DataType::Dec(info) | DataType::Numeric(info) => {
-            let (precision, scale) = match info {
-                ExactNumberInfo::None => (Some(10), Some(0)),
-                ExactNumberInfo::Precision(p) => (small(*p), Some(0)),
-                ExactNumberInfo::PrecisionAndScale(p, s) => (small(*p), u8::try_from(*s).ok()),
-            };
-            match (precision, scale) {
-                (Some(precision @ 1..=65), Some(scale @ 0..=30)) if scale <= precision => {
-                    SqlType::Decimal { precision, scale }
-                }
-                _ => return Err(not_supported(&format!("the type {data_type}"), None, position)),
-            }
-        }
-        DataType::Double(_) | DataType::DoublePrecision | DataType::Real => SqlType::Double,
-        DataType::Float(_) => SqlType::Float,
-        DataType::Char(length) | DataType::Character(length) | DataType::Varchar(length) => match length {
-            Some(sqlparser::ast::CharacterLength::IntegerLength { length, .. }) => {
-                SqlType::Varchar(u32::try_from(*length).unwrap_or(u32::MAX))
-            }
-            _ => SqlType::Text(4),
-        },
-        DataType::Date => SqlType::Date,
-        DataType::Datetime(d) | DataType::Timestamp(d, TimezoneInfo::None) => SqlType::Datetime(digits(d)),
-        DataType::Time(d, TimezoneInfo::None) => SqlType::Time(digits(d)),
-        other => return Err(not_supported(&format!("a cast to {other}"), None, position)),
-    })
 }
 
 /// The conditions of the joins that `refuse` lets through.

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::SEMANTICS_VERSION;
 use super::ir::{Aggregate, AggregateFunction, JoinKind, Op, Plan};
 use super::scalars::column_text;
+use super::temporal::Bound;
 use crate::row::schema::Schema;
 
 /// One line an operator, inputs indented below it, the result's columns first.
@@ -58,6 +59,11 @@ fn node(plan: &Plan, depth: usize, out: &mut String) {
         Op::Filter { predicates, .. } => {
             let texts: Vec<&str> = predicates.iter().map(|p| p.text.as_str()).collect();
             format!("Filter {}", texts.join(" AND "))
+        }
+        Op::Temporal { bounds, .. } => {
+            let texts: Vec<&str> = bounds.iter().map(|bound| bound.text.as_str()).collect();
+            let spans: Vec<String> = bounds.iter().map(Bound::describe).collect();
+            format!("Temporal Filter {}: {}", texts.join(" AND "), spans.join(", "))
         }
         Op::Project { exprs, .. } => {
             let texts = exprs.iter().zip(&plan.schema.columns).map(|(e, c)| {

@@ -79,7 +79,10 @@ fn renumber(plan: &mut Plan, object: ObjectId, kept: &[usize]) {
             *columns = columns.iter().map(place).collect();
         }
         Op::Get { .. } | Op::Constant { .. } => {}
-        Op::Filter { input, .. } | Op::Project { input, .. } | Op::Reduce { input, .. } => {
+        Op::Filter { input, .. }
+        | Op::Temporal { input, .. }
+        | Op::Project { input, .. }
+        | Op::Reduce { input, .. } => {
             renumber(input, object, kept);
         }
         Op::Join { left, right, .. } => [left, right].into_iter().for_each(|input| renumber(input, object, kept)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use datafusion_physical_expr::PhysicalExpr;
 
+use super::temporal::Bound;
 use crate::row::ObjectId;
 use crate::row::schema::Schema;
 
@@ -32,6 +33,11 @@ pub enum Op {
     Filter {
         input: Box<Plan>,
         predicates: Vec<Expr>,
+    },
+    /// Rows at the times that all bounds allow; only in plans of views, in place of conditions on now().
+    Temporal {
+        input: Box<Plan>,
+        bounds: Vec<Bound>,
     },
     Project {
         input: Box<Plan>,
@@ -105,7 +111,10 @@ impl Plan {
     pub fn inputs(&self) -> Vec<&Plan> {
         match &self.op {
             Op::Get { .. } | Op::Constant { .. } => vec![],
-            Op::Filter { input, .. } | Op::Project { input, .. } | Op::Reduce { input, .. } => vec![input],
+            Op::Filter { input, .. }
+            | Op::Temporal { input, .. }
+            | Op::Project { input, .. }
+            | Op::Reduce { input, .. } => vec![input],
             Op::Join { left, right, .. } => vec![left, right],
             Op::Union { inputs } => inputs.iter().collect(),
         }

@@ -9,7 +9,7 @@ pub fn infer(op: &Op) -> Option<Vec<usize>> {
     match op {
         Op::Get { .. } => panic!("the key of a stored relation is its schema's"),
         Op::Constant { rows } => (rows.num_rows() <= 1).then(Vec::new),
-        Op::Filter { input, .. } => input.schema.key.clone(),
+        Op::Filter { input, .. } | Op::Temporal { input, .. } => input.schema.key.clone(),
         Op::Project { input, exprs } => through(input, exprs),
         Op::Reduce { input, keys, .. } => {
             // An input key among the grouping columns already tells the groups apart.
@@ -37,7 +37,7 @@ fn through(input: &Plan, exprs: &[Expr]) -> Option<Vec<usize>> {
 fn equal_columns(plan: &Plan) -> Vec<BTreeSet<usize>> {
     let mut classes: Vec<BTreeSet<usize>> = Vec::new();
     match &plan.op {
-        Op::Filter { input, .. } => return equal_columns(input),
+        Op::Filter { input, .. } | Op::Temporal { input, .. } => return equal_columns(input),
         Op::Project { input, exprs } => {
             for class in equal_columns(input) {
                 let kept = exprs.iter().enumerate().filter(|(_, e)| e.column().is_some_and(|c| class.contains(&c)));

@@ -18,7 +18,7 @@ use super::functions::types::{self, Number};
 use super::ir::{Aggregate, AggregateFunction, Expr, JoinKind, Op, Plan};
 use super::refuse::{self, Source, Use, not_supported};
 use super::scalars::{self, Scalar, Scope, internal};
-use super::{PlanError, PlanErrorKind, Relations, build, optimize, parameters, resolve};
+use super::{PlanError, PlanErrorKind, Relations, build, optimize, parameters, resolve, temporal};
 use crate::row::schema::{Column, Schema};
 use crate::row::types::{BIGINT, SqlType};
 
@@ -63,7 +63,7 @@ pub fn lower(
     let lowering = Lowering { source, zone: zone(settings)?, aliases: &resolved.aliases };
     let Ordered { plan, order_by, hidden } = lowering.ordered(&resolved.plan)?;
     let notices = notices(&plan);
-    let plan = optimize::optimize(plan);
+    let plan = temporal::of_use(optimize::optimize(plan), use_, &query, source)?;
     Ok(Lowered { plan, order_by, limit, offset, hidden, parameters, notices })
 }
 

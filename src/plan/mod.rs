@@ -3,7 +3,7 @@
 //! Invariants:
 //! - only `resolve`, `scalars` and `lower` know DataFusion's planner; what leaves this floor is [`ir::Plan`];
 //! - no analyzer or optimizer rule of DataFusion runs: it resolves names, and types and rewrites are this floor's;
-//! - nothing here reads a clock: now() stays a call that is bound to the tick's `Ts`;
+//! - nothing here reads a clock: now() stays a call, bound to a read's `Ts`, or becomes bounds of a view's rows;
 //! - what is not supported is refused by name, with its byte offset in the text.
 
 mod build;
@@ -25,6 +25,7 @@ pub mod relations;
 mod resolve;
 mod scalars;
 pub mod statement;
+pub mod temporal;
 #[cfg(test)]
 mod tests;
 pub mod wait;

@@ -10,6 +10,8 @@ use super::build;
 use super::ir::{Expr, JoinKind, Op, Plan};
 use crate::row::schema::Column;
 
+const BOUNDS_LATER: &str = "conditions on now() are made bounds where they have come to rest";
+
 pub fn optimize(plan: Plan) -> Plan {
     let all: Vec<usize> = (0..plan.schema.columns.len()).collect();
     let names: Vec<Column> = plan.schema.columns.clone();
@@ -56,6 +58,7 @@ fn push(plan: Plan, mut pending: Vec<Expr>) -> Plan {
             build::filter(build::node(Op::Union { inputs }, columns), above)
         }
         op @ (Op::Get { .. } | Op::Constant { .. }) => build::filter(Plan { op, schema: plan.schema }, pending),
+        Op::Temporal { .. } => unreachable!("{BOUNDS_LATER}"),
     }
 }
 
@@ -104,6 +107,7 @@ fn prune(plan: Plan, needed: &[usize]) -> Plan {
             Plan { op, schema: schema.project(needed) }
         }
         Op::Constant { rows } => select(Plan { op: Op::Constant { rows }, schema }, needed),
+        Op::Temporal { .. } => unreachable!("{BOUNDS_LATER}"),
         Op::Project { input, exprs } => {
             let exprs: Vec<Expr> = needed.iter().map(|c| exprs[*c].clone()).collect();
             let (input, exprs) = prune_under(*input, exprs, &BTreeSet::new());
@@ -186,6 +190,7 @@ fn fuse(plan: Plan) -> Plan {
     let columns = plan.schema.columns.clone();
     let op = match plan.op {
         op @ (Op::Get { .. } | Op::Constant { .. }) => return Plan { op, schema: plan.schema },
+        Op::Temporal { .. } => unreachable!("{BOUNDS_LATER}"),
         Op::Project { input, exprs } => return fuse_project(fuse(*input), exprs, columns),
         Op::Filter { input, predicates } => match fuse(*input) {
             Plan { op: Op::Filter { input, predicates: mut first }, .. } => {

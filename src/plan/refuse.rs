@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, ObjectName, Query, Select,
-    SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
+    JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor,
+    Visit, Visitor,
 };
 use sqlparser::tokenizer::{Location, Span};
 
-use super::{PlanError, PlanErrorKind};
+use super::{PlanError, PlanErrorKind, functions, temporal};
 
 /// What a query is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +46,17 @@ pub fn not_supported(what: &str, hint: Option<&str>, position: Option<usize>) ->
 
 /// `Ok` if the walk finds nothing that lowering would not understand.
 pub fn check(query: &Query, source: Source<'_>, use_: Use) -> Result<(), PlanError> {
-    let mut check = Check { source, use_, depth: 0 };
+    let mut check = Check { source, use_, depth: 0, intervals: vec![] };
     match query.visit(&mut check) {
         ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) if use_ == Use::View => temporal::places::check(query, source),
         ControlFlow::Continue(()) => Ok(()),
     }
 }
 
 /// The same for an expression outside a query.
 pub fn check_expr(expr: &Expr, source: Source<'_>) -> Result<(), PlanError> {
-    match expr.visit(&mut Check { source, use_: Use::Select, depth: 0 }) {
+    match expr.visit(&mut Check { source, use_: Use::Select, depth: 0, intervals: vec![] }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -65,6 +67,8 @@ struct Check<'a> {
     use_: Use,
     /// How many queries stand around the place of the walk.
     depth: usize,
+    /// Where the INTERVALs stand that something is added to.
+    intervals: Vec<Span>,
 }
 
 type Found = ControlFlow<PlanError>;
@@ -146,6 +150,27 @@ impl Check<'_> {
             self.refuse_if(!list.clauses.is_empty(), &format!("{name} with clauses among its arguments"), span)?;
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The INTERVALs right of a plus or minus, left of a plus, or in a call of DATE_ADD or DATE_SUB.
+fn added_intervals(expr: &Expr) -> Vec<Span> {
+    let of = |expr: &Expr| if let Expr::Interval(_) = expr { Some(expr.span()) } else { None };
+    match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::Plus, right } => {
+            [of(left), of(right)].into_iter().flatten().collect()
+        }
+        Expr::BinaryOp { op: BinaryOperator::Minus, right, .. } => of(right).into_iter().collect(),
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) => {
+            let name = name.to_string().to_ascii_lowercase();
+            let adds = matches!(functions::canonical_name(&name), Some("date_add" | "date_sub"));
+            let arg = |arg: &FunctionArg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if adds => of(expr),
+                _ => None,
+            };
+            list.args.iter().filter_map(arg).collect()
+        }
+        _ => vec![],
     }
 }
 
@@ -250,6 +275,7 @@ impl Visitor for Check<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> Found {
         let span = expr.span();
         let join = Some("write it as a join");
+        self.intervals.extend(added_intervals(expr));
         match expr {
             Expr::Function(function) => self.function(function),
             Expr::Subquery(_) => self.refuse_with("a subquery in an expression", join, span),
@@ -262,7 +288,9 @@ impl Visitor for Check<'_> {
             Expr::Collate { .. } => self.refuse("COLLATE", span),
             Expr::RLike { .. } => self.refuse("REGEXP", span),
             Expr::MatchAgainst { .. } => self.refuse("MATCH … AGAINST", span),
-            Expr::Interval(_) => self.refuse("INTERVAL", span),
+            Expr::Interval(_) if !self.intervals.contains(&span) => {
+                self.refuse_with("an INTERVAL by itself", Some("add it to a date: x + INTERVAL 1 DAY"), span)
+            }
             Expr::Tuple(_) => self.refuse_with("a row of values", Some("compare the columns one by one"), span),
             Expr::AtTimeZone { .. } => self.refuse("AT TIME ZONE", span),
             Expr::JsonAccess { .. } => self.refuse("access to a JSON member", span),

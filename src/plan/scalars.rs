@@ -26,6 +26,11 @@ use crate::row::datum::{Datum, single};
 use crate::row::schema::Schema;
 use crate::row::types::{BIGINT, SqlType};
 
+mod literal;
+mod time;
+
+use literal::literal_of;
+
 /// A compiled expression with what is known of its values.
 #[derive(Clone, Debug)]
 pub struct Scalar {
@@ -143,6 +148,8 @@ impl Scope<'_> {
             "case" => self.case(args),
             "cast" => self.explicit_cast(next(), next()),
             "if" => self.case(args),
+            "interval" => self.interval(next(), next(), &next()),
+            "now" | "utc_timestamp" => Ok(self.clock(name, &next())),
             "ifnull" | "coalesce" => self.coalesce(args),
             "nullif" => {
                 let (a, b) = (next(), next());
@@ -183,6 +190,9 @@ impl Scope<'_> {
             let (least, most) = cast::int_range(&other.sql_type);
             let fits = (least..=most).contains(&i128::from(*v));
             return Ok(if fits { self.cast(x, &other.sql_type) } else { x });
+        }
+        if x.is_clock() && matches!(other.sql_type, SqlType::Timestamp(_)) {
+            return Ok(self.cast(x, &SqlType::Timestamp(6)));
         }
         let Some(Datum::Text(text)) = &x.literal else { return Ok(x) };
         let read = match &other.sql_type {
@@ -412,7 +422,9 @@ impl Scope<'_> {
     /// A call of a kernel; computed here and now if all arguments are literals and it succeeds.
     fn bind(&self, kernel: Kernel, args: Vec<Scalar>, returns: SqlType, nullable: bool, total: bool) -> Scalar {
         let bound = Bound::new(kernel, args.iter().map(|a| a.sql_type.clone()).collect(), returns.clone());
-        if let Some(datum) = fold(&bound, &args, &returns) {
+        if !matches!(kernel, Kernel::Now(_))
+            && let Some(datum) = fold(&bound, &args, &returns)
+        {
             return literal(datum, returns);
         }
         let infallible = total && args.iter().all(|a| a.expr.infallible);
@@ -461,24 +473,6 @@ fn null(sql_type: &SqlType) -> Scalar {
 
 pub fn internal(error: &DataFusionError) -> PlanError {
     PlanError { kind: PlanErrorKind::Internal, message: error.strip_backtrace(), hint: None, position: None }
-}
-
-fn literal_of(value: &ScalarValue) -> Result<Scalar, PlanError> {
-    let (datum, sql_type) = match value {
-        ScalarValue::Null => (Datum::Null, SqlType::Null),
-        ScalarValue::Boolean(Some(v)) => (Datum::Bool(*v), SqlType::Bool),
-        ScalarValue::Int64(Some(v)) => (Datum::Int(*v), BIGINT),
-        ScalarValue::UInt64(Some(v)) => (Datum::UInt(*v), types::BIGINT_UNSIGNED),
-        ScalarValue::Utf8(Some(v)) => (Datum::Text(v.clone()), types::varchar(v.chars().count() as u32)),
-        ScalarValue::Decimal128(Some(v), p, s) if *s >= 0 => {
-            (Datum::Decimal(arrow::datatypes::i256::from_i128(*v)), types::decimal((*p).max(*s as u8), *s as u8))
-        }
-        ScalarValue::Decimal256(Some(v), p, s) if (0..=30).contains(s) && *p <= 65 => {
-            (Datum::Decimal(*v), types::decimal(*p, *s as u8))
-        }
-        other => return Err(not_supported(&format!("the literal {other}"), None, None)),
-    };
-    Ok(literal(datum, sql_type))
 }
 
 fn comparison_operator(name: &str) -> Option<Operator> {

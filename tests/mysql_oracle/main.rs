@@ -17,6 +17,7 @@
 //! `TIDEMILL_ORACLE_SEEDS=n` runs more, `TIDEMILL_ORACLE_SEED=n` only that one.
 
 mod expressions;
+mod intervals;
 #[path = "../support/mysql.rs"]
 mod mysql;
 mod queries;

@@ -25,6 +25,7 @@ use crate::dataflow::export::{Export, Reader};
 use crate::dataflow::linear::{Updates, map, union};
 use crate::dataflow::render::{Sources, index};
 use crate::dataflow::tap::Tap;
+use crate::dataflow::temporal::Waiting;
 use crate::plan::ir::Plan;
 use crate::row::ObjectId;
 use crate::row::schema::Schema;
@@ -37,6 +38,7 @@ type Button = ShutdownButton<CapabilitySet<u64>>;
 struct Parts {
     inputs: BTreeMap<ObjectId, EdgeInput>,
     buttons: Vec<Button>,
+    waiting: Vec<Waiting>,
 }
 
 /// Installs a dataflow on this worker.
@@ -73,6 +75,7 @@ pub fn build(timely: &mut Timely, description: &Description, flows: &mut Flows) 
             let sources = sources(scope, plan, shared, flows, as_of.0, first, &mut parts);
             let imported_errors = sources.1;
             let mut rendered = sources.0.render(plan);
+            parts.waiting = sources.0.waiting.into_inner();
             rendered.errors.extend(imported_errors);
             view(scope, rendered, &plan.schema, declared_key.as_deref(), &probe)
         }
@@ -83,6 +86,7 @@ pub fn build(timely: &mut Timely, description: &Description, flows: &mut Flows) 
         export: Some(export),
         probe,
         buttons: parts.buttons,
+        waiting: parts.waiting,
         pending: Some(Vec::new()),
         reported: 0,
     }
@@ -146,7 +150,7 @@ fn sources<'s>(
         parts.buttons.push(button);
         arrangements.insert(key.clone(), arranged);
     }
-    (Sources { scope, streams, shared: arrangements, first }, errors)
+    (Sources { scope, streams, shared: arrangements, first, as_of, waiting: Default::default() }, errors)
 }
 
 /// A table's changes: load pieces, then ticks.

@@ -10,6 +10,8 @@ use datafusion_expr::{
 };
 
 use super::cast::{Mode, Zone};
+use super::clock::Clock;
+use super::interval::Interval;
 use super::{Fault, Function, Types, arithmetic, cast, types};
 use crate::row::datum::{ColumnBuilder, Datum};
 use crate::row::types::SqlType;
@@ -20,6 +22,18 @@ pub enum Kernel {
     Function(&'static Function),
     Arithmetic(arithmetic::Op),
     Cast(Mode, Zone),
+    Interval(Interval),
+    /// Stands for a literal until it is known at which timestamp.
+    Now(Clock),
+}
+
+/// What tells two calls of one name apart besides their types.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Detail {
+    None,
+    Cast(Mode, Zone),
+    Interval(Interval),
+    Now(Clock),
 }
 
 impl Kernel {
@@ -28,6 +42,17 @@ impl Kernel {
             Kernel::Function(function) => function.name,
             Kernel::Arithmetic(op) => op.name(),
             Kernel::Cast(..) => "cast",
+            Kernel::Interval(_) => "interval",
+            Kernel::Now(_) => "now",
+        }
+    }
+
+    fn detail(&self) -> Detail {
+        match *self {
+            Kernel::Function(_) | Kernel::Arithmetic(_) => Detail::None,
+            Kernel::Cast(mode, zone) => Detail::Cast(mode, zone),
+            Kernel::Interval(interval) => Detail::Interval(interval),
+            Kernel::Now(clock) => Detail::Now(clock),
         }
     }
 }
@@ -57,7 +82,21 @@ impl Bound {
             (Kernel::Arithmetic(_), _) => format!("-{}", args.join(", ")),
             (Kernel::Cast(..), _) => format!("CAST({} AS {})", args.join(", "), self.returns),
             (Kernel::Function(function), _) => format!("{}({})", function.name.to_uppercase(), args.join(", ")),
+            (Kernel::Interval(Interval { unit, subtracts }), [x, n]) => {
+                format!("({x} {} INTERVAL {n} {})", if subtracts { "-" } else { "+" }, unit.name())
+            }
+            (Kernel::Interval(_), _) => panic!("an INTERVAL has a moment and a number"),
+            (Kernel::Now(clock), _) => clock.name(),
         }
+    }
+
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// The types of its arguments and of its result.
+    pub fn types(&self) -> (&[SqlType], &SqlType) {
+        (&self.args, &self.returns)
     }
 
     /// The type that it gives its argument, where no value becomes another one.
@@ -78,6 +117,8 @@ impl Bound {
             Kernel::Function(function) => self.run_rows(function, columns, rows),
             Kernel::Arithmetic(op) => arithmetic::run(op, columns, &self.args, &self.returns),
             Kernel::Cast(mode, zone) => cast::column(&columns[0], &self.args[0], &self.returns, mode, zone),
+            Kernel::Interval(interval) => interval.run(columns, &self.args, &self.returns),
+            Kernel::Now(clock) => panic!("{} is bound before it is run", clock.name()),
         }
     }
 
@@ -95,12 +136,8 @@ impl Bound {
         Ok(builder.finish())
     }
 
-    fn identity(&self) -> (&'static str, &[SqlType], &SqlType, Option<(Mode, Zone)>) {
-        let cast = match self.kernel {
-            Kernel::Cast(mode, zone) => Some((mode, zone)),
-            _ => None,
-        };
-        (self.kernel.name(), &self.args, &self.returns, cast)
+    fn identity(&self) -> (&'static str, &[SqlType], &SqlType, Detail) {
+        (self.kernel.name(), &self.args, &self.returns, self.kernel.detail())
     }
 }
 

@@ -5,12 +5,15 @@
 //! what runs: it knows its types and the time zone, and reads nothing else.
 //!
 //! Invariants:
-//! - a result is a function of the arguments alone: no clock, no randomness, no session;
+//! - a result is a function of the arguments alone: no clock, no randomness, no session; now() is bound to a timestamp
+//!   or turned into bounds (`plan::temporal`) before anything runs;
 //! - a function that is not marked fallible returns for every row.
 
 pub mod arithmetic;
 pub mod bound;
 pub mod cast;
+pub mod clock;
+pub mod interval;
 pub mod numbers;
 pub mod text;
 pub mod time;
@@ -125,6 +128,13 @@ const FORMS: &[(&str, usize, usize)] = &[
     ("ifnull", 2, 2),
     ("nullif", 2, 2),
     ("coalesce", 1, MANY),
+    ("date_add", 2, 2),
+    ("date_sub", 2, 2),
+    ("interval", 3, 3),
+    ("now", 0, 1),
+    ("utc_timestamp", 0, 1),
+    ("curdate", 0, 0),
+    ("utc_date", 0, 0),
 ];
 
 pub const AGGREGATES: &[(&str, usize, usize)] =
@@ -142,6 +152,12 @@ const ALIASES: &[(&str, &str)] = &[
     ("pow", "power"),
     ("dayofmonth", "day"),
     ("isnull", "is_null"),
+    ("adddate", "date_add"),
+    ("subdate", "date_sub"),
+    ("current_timestamp", "now"),
+    ("localtime", "now"),
+    ("localtimestamp", "now"),
+    ("current_date", "curdate"),
 ];
 
 /// Functions people will try, and what to say about them.
@@ -149,14 +165,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("rand", "its value would change from one run to the next"),
     ("uuid", "its value would change from one run to the next"),
     ("uuid_short", "its value would change from one run to the next"),
-    ("now", "the time of a view's rows is not readable in its query yet"),
-    ("current_timestamp", "the time of a view's rows is not readable in its query yet"),
-    ("current_date", "the time of a view's rows is not readable in its query yet"),
-    ("curdate", "the time of a view's rows is not readable in its query yet"),
-    ("curtime", "the time of a view's rows is not readable in its query yet"),
-    ("sysdate", "its value would change from one run to the next"),
-    ("utc_timestamp", "the time of a view's rows is not readable in its query yet"),
-    ("localtime", "the time of a view's rows is not readable in its query yet"),
+    ("curtime", "a time of day comes round again: compare whole dates, with NOW() or CURDATE()"),
+    ("current_time", "a time of day comes round again: compare whole dates, with NOW() or CURDATE()"),
+    ("sysdate", "its value would change from one run to the next: write NOW()"),
+    ("unix_timestamp", "compare a DATETIME or TIMESTAMP with NOW()"),
     ("sleep", "a view never waits"),
     ("tidemill_wait", "it stands alone: SELECT tidemill_wait('source', 'position')"),
     ("connection_id", "a view does not depend on a session"),
@@ -174,6 +186,11 @@ pub fn find(name: &str) -> Option<&'static Function> {
 pub fn canonical_name(name: &str) -> Option<&'static str> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, canonical)| canonical);
     names().map(|(known, ..)| known).find(|known| *known == name)
+}
+
+/// True for the names that read the time.
+pub fn is_clock(name: &str) -> bool {
+    matches!(canonical_name(name), Some("now" | "utc_timestamp" | "curdate" | "utc_date"))
 }
 
 pub fn takes(canonical: &str, arguments: usize) -> bool {
