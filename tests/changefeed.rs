@@ -50,6 +50,9 @@ mod plain_kafka;
 #[path = "changefeed/poison.rs"]
 mod poison;
 #[cfg(feature = "kafka")]
+#[path = "changefeed/retain.rs"]
+mod retain;
+#[cfg(feature = "kafka")]
 #[path = "support/runner.rs"]
 mod runner;
 #[cfg(feature = "kafka")]

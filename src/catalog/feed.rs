@@ -30,6 +30,9 @@ pub struct Feed {
     pub on_bad_message: OnBadMessage,
     #[serde(default)]
     pub on_mismatch: OnMismatch,
+    /// Rows are dropped when the log has had them for so long.
+    #[serde(default)]
+    pub retain_seconds: Option<u64>,
 }
 
 /// The table of a source's messages that could not be read: `connection.source.quarantine`.

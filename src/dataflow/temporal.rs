@@ -40,6 +40,8 @@ use crate::row::types::SqlType;
 
 /// Rows in one edge of what is due.
 const DUE_ROWS_MAX: usize = 8_192;
+/// Edges of what is due before the worker looks after others.
+const DUE_EDGES_MAX: usize = 16;
 /// What a waiting update takes beside its row's bytes.
 const HELD_BYTES: u64 = 48;
 
@@ -201,7 +203,9 @@ where
 {
     let mut held = Held { schema: edge_schema(schema), codec: codec(schema), updates: BTreeMap::new(), bytes: 0 };
     let mut capability: Option<Capability<u64>> = None;
-    later.unary_frontier::<CapacityContainerBuilder<Edge>, _, _, _>(pact, "temporal hold", move |_, _| {
+    let scope = later.scope();
+    later.unary_frontier::<CapacityContainerBuilder<Edge>, _, _, _>(pact, "temporal hold", move |_, info| {
+        let activator = scope.activator_for(info.address);
         move |(input, frontier), output| {
             input.for_each(|time, updates| {
                 updates.drain(..).for_each(|update| held.add(update));
@@ -216,6 +220,9 @@ where
                 Some(complete) => {
                     if let Some(capability) = &capability {
                         held.take_due(complete, |mut edge| output.session(capability).give_container(&mut edge));
+                        if held.first().is_some_and(|first| first < complete) {
+                            activator.activate();
+                        }
                     }
                     match held.first() {
                         Some(first) => {
@@ -268,21 +275,22 @@ impl Held {
         self.updates.first_key_value().map(|((time, _), _)| *time)
     }
 
-    /// Takes what lies before `complete`, in edges of bounded size.
+    /// Takes what lies before `complete`, some edges of it if it is much.
     fn take_due(&mut self, complete: u64, mut each: impl FnMut(Edge)) {
-        let (mut rows, mut times, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(entry) = self.updates.first_entry().filter(|entry| entry.key().0 < complete) {
-            let ((time, row), diff) = entry.remove_entry();
-            self.bytes -= HELD_BYTES + row.len() as u64;
-            rows.push(row);
-            times.push(time);
-            diffs.push(diff);
-            if rows.len() == DUE_ROWS_MAX {
-                let rows = self.decode(&std::mem::take(&mut rows));
-                each(Edge { rows, times: std::mem::take(&mut times), diffs: std::mem::take(&mut diffs) });
+        for _ in 0..DUE_EDGES_MAX {
+            let (mut rows, mut times, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
+            while rows.len() < DUE_ROWS_MAX
+                && let Some(entry) = self.updates.first_entry().filter(|entry| entry.key().0 < complete)
+            {
+                let ((time, row), diff) = entry.remove_entry();
+                self.bytes -= HELD_BYTES + row.len() as u64;
+                rows.push(row);
+                times.push(time);
+                diffs.push(diff);
             }
-        }
-        if !rows.is_empty() {
+            if rows.is_empty() {
+                return;
+            }
             each(Edge { rows: self.decode(&rows), times, diffs });
         }
     }

@@ -197,7 +197,10 @@ fn with_place(table: UpstreamTable, create: &CreateSource) -> Result<UpstreamTab
         let hint = format!("declare it {} {sql_type}, or give the column another name", column.name);
         return Err(EngineError::new(ErrorKind::NotSupported, message).hint(hint).at(create.name.at));
     }
-    let schema = place::keyed(table.schema);
+    let mut schema = place::keyed(table.schema);
+    if create.feed.as_ref().is_some_and(|feed| feed.retain.is_some()) {
+        schema = place::timed(schema);
+    }
     Ok(UpstreamTable { layout: schema.names(), schema, ..table })
 }
 

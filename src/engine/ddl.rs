@@ -7,6 +7,7 @@ use crate::catalog::object::{ConnectionKind, Object, ObjectKind, SecretFrom, Tab
 use crate::engine::changefeeds::quarantine_of;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::jobs::{Job, Phase};
+use crate::engine::retain::retained;
 use crate::engine::upstream::collation_notice;
 use crate::engine::{Core, connect};
 use crate::plan::SEMANTICS_VERSION;
@@ -15,6 +16,7 @@ use crate::plan::explain::plan_hash;
 use crate::plan::lower::{Lowered, Settings, lower};
 use crate::plan::refuse::Use;
 use crate::plan::relations::CatalogRelations;
+use crate::plan::retention;
 use crate::plan::statement::{ConnectionOption, CreateSource, CreateView, DropTarget, Name, Statement};
 use crate::row::ObjectId;
 use crate::row::schema::{Layout, Schema};
@@ -218,6 +220,10 @@ impl Core {
             let position = error.position.map(|position| position + create.query_at);
             EngineError { position, ..EngineError::from(error) }
         })?;
+        if create.materialized {
+            let bounded = retention::check(&lowered.plan, &|object| retained(catalog, object));
+            bounded.map_err(|error| EngineError::from(error).at(create.query_at))?;
+        }
         let mut schema = lowered.plan.schema.clone();
         for (position, column) in schema.columns.iter().enumerate() {
             if schema.position(&column.name) != Some(position) {

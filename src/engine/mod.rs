@@ -30,6 +30,7 @@ mod progress;
 mod read;
 mod recover;
 mod replay;
+mod retain;
 mod show;
 mod start;
 mod subscribe;

@@ -81,6 +81,7 @@ pub async fn open(options: Options) -> Result<Engine, EngineError> {
         // Why it failed was told to `Downstream::stopped`.
         let _ = clock.run().await;
     });
+    core.spawn(Arc::clone(&core).retain());
     start_sources(&core)?;
     start_jobs(&core).await;
     Ok(Engine { core })

@@ -23,6 +23,7 @@ pub mod print;
 pub mod refuse;
 pub mod relations;
 mod resolve;
+pub mod retention;
 mod scalars;
 pub mod statement;
 pub mod temporal;

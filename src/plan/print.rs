@@ -150,6 +150,9 @@ fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
     if feed.on_mismatch == OnMismatch::Stop {
         out += "\n  ON MISMATCH STOP";
     }
+    if let Some(seconds) = feed.retain_seconds {
+        out += &format!("\n  RETAIN {}", literal(&interval_text(seconds)));
+    }
     if feed.csv.header {
         out += "\n  HEADER";
     }

@@ -170,6 +170,8 @@ pub struct FeedClauses {
     pub snapshot: bool,
     pub on_bad_message: OnBadMessage,
     pub on_mismatch: OnMismatch,
+    /// `RETAIN '7 days'`, and its place.
+    pub retain: Option<(u64, usize)>,
 }
 
 #[derive(Clone, Debug)]

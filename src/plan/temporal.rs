@@ -100,10 +100,10 @@ impl Bound {
 
     /// For how long after its value a row is in at most; `None`: for ever.
     pub fn lasts_micros(&self) -> Option<i64> {
-        let cut = self.clock.steps.iter().map(|step| if let Step::Cut(unit) = step { *unit } else { 0 }).max();
+        let cut: i64 = self.clock.steps.iter().map(|step| if let Step::Cut(unit) = step { *unit } else { 0 }).sum();
         match self.comparison {
             Comparison::Less | Comparison::LessOrEqual => None,
-            _ => Some(cut.unwrap_or(0) - self.clock.moved),
+            _ => Some(cut - self.clock.moved),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::row::datum::{Datum, single};
 use crate::row::schema::{Column, Schema};
 use crate::row::types::{BIGINT, SqlType};
 
+mod retention;
 mod temporal;
 
 struct Shop;

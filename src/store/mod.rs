@@ -27,6 +27,7 @@ mod base;
 mod commit;
 mod difference;
 mod disk;
+mod expire;
 mod keys;
 mod kv;
 mod layout;

@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use crate::row::ObjectId;
 use crate::row::delta::Delta;
 use crate::store::base::{State, failed};
-use crate::store::kv::{KvIter, Slice, Space};
+use crate::store::kv::{KvIter, KvSnapshot, Slice, Space};
 use crate::store::layout::{Entries, Layout};
 use crate::store::{StoreError, TickHeader, keys};
 
@@ -24,6 +24,16 @@ pub struct Snapshot {
 impl Snapshot {
     pub(super) fn new(state: Arc<State>) -> Snapshot {
         Snapshot { state }
+    }
+
+    pub(super) fn kv(&self) -> &dyn KvSnapshot {
+        &*self.state.kv
+    }
+
+    /// How a table's rows are read, and the generation they are in; `None`: not known, or not loaded.
+    pub(super) fn layout_of(&self, table: ObjectId) -> Option<(Arc<Layout>, u64)> {
+        let known = self.state.tables.get(&table)?;
+        Some((known.layout.clone(), known.generation?))
     }
 
     pub fn tick(&self) -> TickHeader {

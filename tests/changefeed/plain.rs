@@ -108,7 +108,8 @@ async fn a_declaration_that_does_not_go_together_is_refused() {
     for (clauses, said) in [
         ("FORMAT 'json' TABLES (a.t (_offset INT, v INT))", "holds the place of the message, which is no INT"),
         ("FORMAT UPSERT ENCODE CSV TABLES (a.t (v INT))", "no primary key to upsert by"),
-        ("FORMAT 'json' TABLES (a.t (v INT)) RETAIN '7 days'", "RETAIN is not supported"),
+        ("FORMAT 'json' TABLES (a.t (v INT)) RETAIN '7 days'", "lines of files have no time"),
+        ("FORMAT 'canal-json' TABLES (a.t (v INT PRIMARY KEY)) RETAIN '7 days'", "as old as their last change"),
         ("FORMAT 'canal-json' TABLES (a.t (v INT))", "has no primary key"),
     ] {
         let text = format!("CREATE SOURCE s FROM CONNECTION f (PATH '.') {clauses}");

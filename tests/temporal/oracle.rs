@@ -256,3 +256,18 @@ fn changes_add_up_to_what_holds_at_each_time() {
         CASES.iter().for_each(|case| check(seed, case));
     }
 }
+
+/// More than the operator gives in one go.
+#[test]
+fn very_many_rows_leave_at_once() {
+    const ROWS: i64 = 150_000;
+    let plan = plan(CASES[0].sql);
+    let rows: Vec<(Row, i64)> = (0..ROWS).map(|id| ((id, 0, Some(NOON + ZONE_MS), None), 1)).collect();
+    let steps = [(NOON, rows), (NOON + 1_999, vec![]), (NOON + 2_000, vec![])];
+    let steps = steps.into_iter().map(|(ts, rows)| (Ts(ts as u64), vec![(ObjectId(1), delta(&rows))])).collect();
+    let sums: Vec<(u64, i64)> = evaluate_steps(&plan, steps, &Cancel::default())
+        .into_iter()
+        .map(|step| (step.ts.0 - NOON as u64, step.rows.iter().flat_map(|delta| &delta.diffs).sum()))
+        .collect();
+    assert_eq!(sums, [(0, ROWS), (2_000, -ROWS)]);
+}

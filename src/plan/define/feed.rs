@@ -53,6 +53,7 @@ pub(super) fn feed(
         _ => {}
     }
     check_plain(format, from, create, clauses)?;
+    check_retain(format, from, create, clauses)?;
     check_start(clauses, at)?;
     if let Some((zone, at)) = &clauses.time_zone
         && Zone::parse(zone).is_none()
@@ -73,6 +74,7 @@ pub(super) fn feed(
         snapshot: clauses.snapshot,
         on_bad_message: clauses.on_bad_message,
         on_mismatch: clauses.on_mismatch,
+        retain_seconds: clauses.retain.map(|(seconds, _)| seconds),
     })
 }
 
@@ -157,6 +159,37 @@ fn check_plain(
             check_topics(topics, &create.tables, at)
         }
         _ => Ok(()),
+    }
+}
+
+/// Only rows that nothing refers to again have an age: those of messages, each a row of its own.
+fn check_retain(
+    format: FeedFormat,
+    from: ConnectionKind,
+    create: &CreateSource,
+    clauses: &FeedClauses,
+) -> Result<(), PlanError> {
+    let Some((_, at)) = clauses.retain else { return Ok(()) };
+    if !format.is_plain() {
+        let hint = "leave it out: the upstream deletes rows, and its changelog says so";
+        return wrong(format!("rows of '{}' are as old as their last change", format.word()), hint, at);
+    }
+    if from != ConnectionKind::Kafka {
+        let hint = "leave it out, or read the rows over Kafka, which has the time of each message";
+        return wrong("lines of files have no time from which their age counts", hint, at);
+    }
+    let keyed = create.declared.iter().find(|(_, schema)| schema.key.is_some() && !plain::place::is_in_order(schema));
+    match keyed {
+        Some((table, _)) => {
+            let hint = "leave RETAIN out: a row is there until a message without a value deletes it; or declare no \
+                        PRIMARY KEY: each message is a row of its own then";
+            wrong(format!("table {table} has a primary key, by which a row may be put again"), hint, at)
+        }
+        None if clauses.schemas.is_some() => {
+            let hint = "declare the tables' columns, without a PRIMARY KEY";
+            wrong("tables of an upstream have keys, by which a row may be put again", hint, at)
+        }
+        None => Ok(()),
     }
 }
 

@@ -84,10 +84,12 @@ impl Unit {
 }
 
 impl Interval {
-    pub fn returns(self, of: &SqlType) -> Result<SqlType, TypeError> {
+    /// Of a number that is of this type: seconds in a text have digits behind the point, in MySQL.
+    pub fn returns(self, of: &SqlType, n: &SqlType) -> Result<SqlType, TypeError> {
+        let fraction = self.unit == Unit::Microsecond || self.unit == Unit::Second && n.is_text();
         match (of, self.unit) {
             (SqlType::Date, unit) if unit.is_of_days() => Ok(SqlType::Date),
-            (SqlType::Date, Unit::Microsecond) | (SqlType::Datetime(_), Unit::Microsecond) => Ok(SqlType::Datetime(6)),
+            (SqlType::Date | SqlType::Datetime(_), _) if fraction => Ok(SqlType::Datetime(6)),
             (SqlType::Date, _) => Ok(SqlType::Datetime(0)),
             (SqlType::Datetime(digits), _) => Ok(SqlType::Datetime(*digits)),
             (other, _) => {

@@ -45,6 +45,9 @@ pub(super) fn source(cursor: &mut Cursor) -> Result<Statement, PlanError> {
 /// Each round reads every followed table whole.
 const REFRESH_SECONDS_MIN: u64 = 1;
 const REFRESH_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// A sweep of old rows comes each second.
+const RETAIN_SECONDS_MIN: u64 = 1;
+const RETAIN_SECONDS_MAX: u64 = 3_650 * 24 * 60 * 60;
 /// The longest first.
 const REFRESH_UNITS: [(&str, u64); 4] = [("day", 24 * 60 * 60), ("hour", 60 * 60), ("minute", 60), ("second", 1)];
 
@@ -61,6 +64,7 @@ const FEED_CLAUSES: &[&str] = &[
     "SNAPSHOT FROM CONNECTION",
     "TABLES",
     "EXCLUDE COLUMNS",
+    "RETAIN",
 ];
 
 /// What follows the connection, each clause once, in any order.
@@ -84,7 +88,14 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
             ("EXCLUDE COLUMNS", _) => {
                 create.exclude_columns = cursor.list(|c| followed_name(c, 3, "a column as database.table.column"))?;
             }
-            ("REFRESH EVERY", _) => create.refresh_seconds = Some(interval(cursor)?),
+            ("REFRESH EVERY", _) => {
+                let seconds = (REFRESH_SECONDS_MIN, REFRESH_SECONDS_MAX);
+                create.refresh_seconds = Some(interval(cursor, ["tables are read again every", "every "], seconds)?);
+            }
+            ("RETAIN", Some(feed)) => {
+                let (at, seconds) = (cursor.at(), (RETAIN_SECONDS_MIN, RETAIN_SECONDS_MAX));
+                feed.retain = Some((interval(cursor, ["rows are kept for", ""], seconds)?, at));
+            }
             ("FORMAT", Some(feed)) => format(cursor, feed)?,
             ("DELIMITER", Some(feed)) => feed.csv.delimiter = Some(delimiter(cursor)?),
             ("HEADER", Some(feed)) => feed.csv.header = true,
@@ -118,16 +129,12 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
         }
     }
     if create.feed.is_none() {
-        for later in ["FORMAT", "SNAPSHOT", "CONSISTENCY", "ON"] {
+        for later in ["FORMAT", "SNAPSHOT", "CONSISTENCY", "ON", "RETAIN"] {
             if cursor.next_is(later) {
                 let hint = "name what is read: FROM CONNECTION kafka (TOPIC 'name') FORMAT 'canal-json' …";
                 return Err(cursor.refuse(format!("{later} belongs to a changefeed, and no topic is named"), hint));
             }
         }
-    }
-    if cursor.next_is("RETAIN") {
-        let hint = "leave it out: rows stay until the source is dropped, as views over them may need each";
-        return Err(cursor.refuse("RETAIN is not supported", hint));
     }
     cursor.expect_end(&left)
 }
@@ -256,7 +263,7 @@ fn format_text(cursor: &mut Cursor) -> Result<FeedFormat, PlanError> {
 }
 
 /// `'90 seconds'`, `'1 minute'`.
-fn interval(cursor: &mut Cursor) -> Result<u64, PlanError> {
+fn interval(cursor: &mut Cursor, [what, again]: [&str; 2], (min, max): (u64, u64)) -> Result<u64, PlanError> {
     let at = cursor.at();
     let given = cursor.text("an interval")?;
     let unit = |word: &str| {
@@ -269,10 +276,10 @@ fn interval(cursor: &mut Cursor) -> Result<u64, PlanError> {
         Some(number.saturating_mul(unit(word.trim())?))
     });
     match seconds {
-        Some(seconds) if (REFRESH_SECONDS_MIN..=REFRESH_SECONDS_MAX).contains(&seconds) => Ok(seconds),
+        Some(seconds) if (min..=max).contains(&seconds) => Ok(seconds),
         Some(_) => {
-            let (min, max) = (REFRESH_SECONDS_MIN, REFRESH_SECONDS_MAX / REFRESH_UNITS[0].1);
-            let message = format!("tables are read again every {min} second to every {max} days");
+            let days = max / REFRESH_UNITS[0].1;
+            let message = format!("{what} {min} second to {again}{days} days");
             Err(error(PlanErrorKind::InvalidValue, message, at))
         }
         None => {

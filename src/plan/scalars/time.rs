@@ -34,9 +34,9 @@ impl Scope<'_> {
             Some(Datum::Text(text)) if Datum::parse(text, &SqlType::Date).is_ok() => self.cast(x, &SqlType::Date),
             _ => self.to_param(x, Param::Moment, &SqlType::Null)?,
         };
-        let n = self.count(n)?;
         let interval = Interval { unit, subtracts };
-        let returns = interval.returns(&x.sql_type)?;
+        let returns = interval.returns(&x.sql_type, &n.sql_type)?;
+        let n = self.count(n)?;
         Ok(self.bind(Kernel::Interval(interval), vec![x, n], returns, true, true))
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the store at its border, over both engines.
 
 mod difference;
+mod expire;
 mod faults;
 mod home;
 mod random;

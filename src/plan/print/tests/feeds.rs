@@ -54,6 +54,17 @@ const CASES: &[(&str, &str, &str)] = &[
         "partition 0 twice",
     ),
     (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'json' RETAIN '7 days' TABLES (a.b (c INT PRIMARY KEY))",
+        "'7 days'",
+        "table a.b has a primary key, by which a row may be put again",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'json' RETAIN '1 hour' SCHEMAS FROM CONNECTION up \
+             TABLES (a.b)",
+        "'1 hour'",
+        "tables of an upstream have keys",
+    ),
+    (
         "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'json' SNAPSHOT FROM CONNECTION up TABLES (a.b)",
         "up",
         "no timestamps that tell",

@@ -8,6 +8,8 @@ use crate::row::schema::{Column, Schema};
 use crate::row::types::SqlType;
 use crate::sources::formats::Message;
 
+/// The column of the time at which the log got a message.
+pub const TIMESTAMP: &str = "_timestamp";
 /// The longest name of a topic.
 const TOPIC_CHARS_MAX: u32 = 249;
 
@@ -36,7 +38,7 @@ impl Place {
             Place::Topic => "_topic",
             Place::Partition => "_partition",
             Place::Offset => "_offset",
-            Place::Timestamp => "_timestamp",
+            Place::Timestamp => TIMESTAMP,
         }
     }
 
@@ -83,6 +85,21 @@ pub fn keyed(mut schema: Schema) -> Schema {
 pub fn is_append(schema: &Schema) -> bool {
     let key = schema.key.as_deref().unwrap_or_default();
     !key.is_empty() && key.iter().all(|column| Place::of(&schema.columns[*column].name).is_some())
+}
+
+/// The key is a message's place, in the order in which messages come.
+pub fn is_in_order(schema: &Schema) -> bool {
+    let key = schema.key.as_deref().unwrap_or_default();
+    key.len() == Place::KEY.len()
+        && key.iter().zip(Place::KEY).all(|(column, place)| Place::of(&schema.columns[*column].name) == Some(place))
+}
+
+/// Gives a table the time of the message, from which its rows' age counts.
+pub fn timed(mut schema: Schema) -> Schema {
+    if schema.position(TIMESTAMP).is_none() {
+        schema.columns.push(Place::Timestamp.column());
+    }
+    schema
 }
 
 /// The column and the type it must have, where one that holds a message's place was declared otherwise.
