@@ -14,7 +14,7 @@ use crate::engine::jobs::{Job, Phase};
 use crate::engine::load::LoadGroup;
 use crate::engine::progress::Hold;
 use crate::plan::ir::Plan;
-use crate::row::ObjectId;
+use crate::row::{ObjectId, Ts};
 
 /// A job looks again at least this often, also when nobody told it of a change.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -50,12 +50,13 @@ impl Core {
         job.phase(Phase::Computing);
         let (group, hold) = self.install(planned).await?;
         let ids: Vec<ObjectId> = group.dataflows.iter().map(|(id, _)| *id).collect();
+        let as_of = group.as_of;
         let core = Arc::clone(self);
         let loading = Arc::clone(job);
         let loaded = tokio::task::spawn_blocking(move || group.run(&core.dataflow, &core.store, &loading)).await;
         loaded
             .map_err(|error| EngineError::new(ErrorKind::Internal, format!("the load ended abnormally: {error}")))??;
-        self.join(&ids).await?;
+        self.join(&ids, as_of).await?;
         drop(hold);
         self.fill(view, job).await
     }
@@ -120,8 +121,11 @@ impl Core {
         installed.await.map_err(|_| stopped(()))
     }
 
-    /// Waits until new dataflows are as complete as the others, then lets them count.
-    pub async fn join(&self, ids: &[ObjectId]) -> Result<(), EngineError> {
+    /// Waits until new dataflows are as complete as the others, then lets them count. Not before a read is at their
+    /// `as_of`: below, they show what they were loaded with and not what they import.
+    pub async fn join(&self, ids: &[ObjectId], as_of: Ts) -> Result<(), EngineError> {
+        let stopping = |_| EngineError::new(ErrorKind::NotReady, "the server is stopping");
+        self.progress.complete().wait_for(|complete| *complete >= as_of).await.map_err(stopping)?;
         let mut frontiers = self.dataflow.frontiers();
         for id in ids {
             while !self.progress.try_join(&self.dataflow, *id) {

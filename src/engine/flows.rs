@@ -25,6 +25,7 @@ struct Flow {
     imports: Vec<ObjectId>,
     importers: BTreeSet<ObjectId>,
     shares: Option<ArrangementKey>,
+    as_of: Ts,
     live: bool,
 }
 
@@ -61,7 +62,7 @@ impl Flows {
         imports.extend(view.plan.objects().into_iter().filter(|object| is_view(*object)));
         let build = Build::View { plan: view.plan, declared_key: view.declared_key, shared };
         dataflow.install(Description { id: view.id, name: view.name, as_of, build });
-        self.add(view.id, imports, None);
+        self.add(view.id, imports, None, as_of);
         installed.push((view.id, fed));
         installed
     }
@@ -87,20 +88,20 @@ impl Flows {
             drop_null_keys: key.drop_null_keys,
         };
         dataflow.install(Description { id, name, as_of, build });
-        self.add(id, if of_view { vec![key.of] } else { vec![] }, Some(key.clone()));
+        self.add(id, if of_view { vec![key.of] } else { vec![] }, Some(key.clone()), as_of);
         self.shared.insert(key.clone(), id);
         installed.push((id, if of_view { vec![] } else { vec![key.of] }));
         id
     }
 
-    fn add(&mut self, id: ObjectId, mut imports: Vec<ObjectId>, shares: Option<ArrangementKey>) {
+    fn add(&mut self, id: ObjectId, mut imports: Vec<ObjectId>, shares: Option<ArrangementKey>, as_of: Ts) {
         imports.sort();
         imports.dedup();
         for import in &imports {
             let owner = self.flows.get_mut(import).expect("what is imported is installed");
             owner.importers.insert(id);
         }
-        self.flows.insert(id, Flow { imports, importers: BTreeSet::new(), shares, live: false });
+        self.flows.insert(id, Flow { imports, importers: BTreeSet::new(), shares, as_of, live: false });
     }
 
     pub fn set_live(&mut self, id: ObjectId) {
@@ -115,6 +116,11 @@ impl Flows {
 
     pub fn is_live(&self, id: ObjectId) -> bool {
         self.flows.get(&id).is_some_and(|flow| flow.live)
+    }
+
+    /// It has no rows below this that mean anything.
+    pub fn readable_from(&self, id: ObjectId) -> Ts {
+        self.flows.get(&id).map_or(Ts(0), |flow| flow.as_of)
     }
 
     /// Drops a view's dataflow and the shared arrangements that only it used; returns what was dropped.

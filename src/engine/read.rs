@@ -111,6 +111,11 @@ impl Core {
             let message = format!("materialized view {name} is still being computed");
             return Err(EngineError::new(ErrorKind::NotReady, message).hint("SHOW JOBS tells how far it is"));
         }
+        if point.at() < self.lock_flows().readable_from(object) {
+            let message =
+                format!("materialized view {name} is newer than the time that the transaction block reads at");
+            return Err(EngineError::new(ErrorKind::NotReady, message).hint("COMMIT, and read it in a new block"));
+        }
         let snapshot = self.dataflow.snapshot(object, point.at()).await;
         let snapshot =
             snapshot.map_err(|_| EngineError::new(ErrorKind::NotReady, format!("view {name} was dropped")))?;

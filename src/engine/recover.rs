@@ -133,7 +133,7 @@ async fn bring_back(core: &Arc<Core>) -> Result<Ts, EngineError> {
     });
     loaded.await.map_err(|error| EngineError::new(ErrorKind::Internal, format!("the start failed: {error}")))??;
     resume(core, resumed);
-    core.join(&all).await?;
+    core.join(&all, as_of).await?;
     job.phase(Phase::Done);
     for id in ids {
         core.add_to_target(id, Some(core.progress.hold(Some(as_of)))).await?;

@@ -300,3 +300,22 @@ async fn a_read_has_one_time_that_never_falls() {
     }
     engine.shutdown().await;
 }
+
+/// A view has no rows at a time before it was made: a block that reads there is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_does_not_read_a_view_that_is_newer() {
+    let clock = Clock(Arc::new(AtomicU64::new(0)));
+    let engine = open(&clock, None, 2).await;
+    let (mut block, mut other) = (engine.session(), engine.session());
+    run(&mut other, "CREATE TABLE t (id INT NOT NULL PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    run(&mut block, "BEGIN; SELECT * FROM t").await;
+    run(&mut other, "INSERT INTO t VALUES (2)").await;
+    run(&mut other, "CREATE MATERIALIZED VIEW v WITH (wait) AS SELECT id FROM t").await;
+    let (statement, text) = block.parse("SELECT * FROM v").unwrap().remove(0);
+    let prepared = block.describe(statement, text).await.unwrap();
+    let error = block.execute(&prepared, &[]).await.err().expect("it is newer");
+    assert!(error.message.contains("newer than the time that the transaction block reads at"), "{error:?}");
+    run(&mut block, "ROLLBACK").await;
+    assert_eq!(run(&mut block, "SELECT * FROM v").await.len(), 2);
+    engine.shutdown().await;
+}
