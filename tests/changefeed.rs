@@ -40,6 +40,9 @@ mod mismatch;
 #[cfg(feature = "kafka")]
 #[path = "support/mysql.rs"]
 mod mysql_server;
+#[cfg(all(feature = "kafka", feature = "objects"))]
+#[path = "changefeed/objects.rs"]
+mod objects;
 #[cfg(feature = "kafka")]
 #[path = "changefeed/partitions.rs"]
 mod partitions;
@@ -55,6 +58,9 @@ mod retain;
 #[cfg(feature = "kafka")]
 #[path = "support/runner.rs"]
 mod runner;
+#[cfg(all(feature = "kafka", feature = "objects"))]
+#[path = "support/s3.rs"]
+mod s3_server;
 #[cfg(feature = "kafka")]
 #[path = "changefeed/secure.rs"]
 mod secure;

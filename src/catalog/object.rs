@@ -47,7 +47,7 @@ pub enum ConnectionKind {
     Tidb,
     Sqlite,
     Kafka,
-    /// A folder of files.
+    /// Files in a folder or in an object store.
     Files,
     /// The built-in shop, for the demo and for tests.
     Generator,
@@ -66,8 +66,16 @@ pub struct ConnectionOptions {
     pub ssl_ca: Option<String>,
     /// Where snapshots are read, if not from `host`.
     pub snapshot_host: Option<String>,
-    /// The SQLite file.
+    /// The SQLite file; of files the folder, or `s3://bucket/prefix`.
     pub path: Option<String>,
+    /// Of the object store, where it is not Amazon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The secrets that hold the store's keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<StoreKeys>,
     /// Kafka's servers, `host:port` with commas between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brokers: Option<String>,
@@ -82,6 +90,13 @@ pub struct ConnectionOptions {
     /// Transactions a second of the generated shop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
+}
+
+/// Who we are to an object store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreKeys {
+    pub access: ObjectId,
+    pub secret: ObjectId,
 }
 
 /// How Kafka is told who we are.
@@ -211,7 +226,13 @@ impl Object {
     pub fn needs(&self) -> Vec<ObjectId> {
         match self {
             Object::Secret(_) => vec![],
-            Object::Connection(connection) => connection.options.password.into_iter().collect(),
+            Object::Connection(connection) => {
+                let keys = connection.options.keys.iter().flat_map(|keys| [keys.access, keys.secret]);
+                let mut needs: Vec<ObjectId> = connection.options.password.into_iter().chain(keys).collect();
+                needs.sort();
+                needs.dedup();
+                needs
+            }
             Object::Source(source) => {
                 let schemas = source.feed.iter().filter_map(|feed| feed.schemas);
                 [source.connection].into_iter().chain(schemas).collect()

@@ -1,7 +1,5 @@
 //! From a changefeed of the catalog to the source that reads it.
 
-use std::path::PathBuf;
-
 use crate::catalog::feed::{
     Feed, FeedCompression, FeedFormat, OnBadMessage, OnMismatch, OtherPartitions, QUARANTINE, StartAt, Topics,
 };
@@ -23,7 +21,8 @@ use crate::sources::formats::open::OpenProtocol;
 use crate::sources::formats::plain::{Csv, Encoding, Plain, place};
 use crate::sources::formats::simple::Simple;
 use crate::sources::formats::{Compression, Decode, Settings};
-use crate::sources::log::files::{FilesLog, Lines};
+use crate::sources::log::files::FilesLog;
+use crate::sources::log::files::storage::Lines;
 #[cfg(feature = "kafka")]
 use crate::sources::log::kafka::{KafkaLog, options as kafka};
 use crate::sources::log::{Added, Begin, Log, Others};
@@ -74,13 +73,12 @@ impl Core {
     fn log(&self, connection: &Connection, feed: &Feed, added: Added) -> Result<Box<dyn Log>, EngineError> {
         match (connection.kind, &feed.topics) {
             (ConnectionKind::Files, Topics::Path(path)) => {
-                let root = connection.options.path.clone().expect("checked at CREATE CONNECTION");
                 let lines = match feed.format {
                     FeedFormat::Csv => Lines::Csv,
                     FeedFormat::Json => Lines::Json,
                     _ => Lines::Changes,
                 };
-                Ok(Box::new(FilesLog::new(PathBuf::from(root).join(path), lines)))
+                Ok(Box::new(FilesLog::new(self.storage(connection, path)?, lines)))
             }
             (ConnectionKind::Kafka, Topics::Names(_) | Topics::Pattern(_)) => self.kafka_log(connection, feed, added),
             (kind, _) => {

@@ -131,6 +131,7 @@ impl Core {
             ConnectionKind::Mysql => mysql_checks(&self.mysql_options(&connection)?).await?,
             ConnectionKind::Tidb => tidb_checks(&self.mysql_options(&connection)?).await?,
             ConnectionKind::Kafka => self.kafka_checks(&connection).await?,
+            ConnectionKind::Files => self.files_checks(&connection).await?,
             kind => {
                 let message = format!("a {} connection has nothing to validate", kind.word().to_lowercase());
                 return Err(EngineError::new(ErrorKind::NotSupported, message).at(name.at));
@@ -145,15 +146,17 @@ impl Core {
 
     /// The value of a connection's password, looked up now.
     pub fn password(&self, connection: &Connection) -> Result<Option<Secret>, EngineError> {
-        let Some(id) = connection.options.password else { return Ok(None) };
+        connection.options.password.map(|id| self.secret(id)).transpose()
+    }
+
+    /// The value of a secret, looked up now.
+    pub fn secret(&self, id: ObjectId) -> Result<Secret, EngineError> {
         match self.object(id)? {
-            Object::Secret(secret) => {
-                secret_value(&secret.from).map(|value| Some(Secret::new(value))).map_err(|reason| {
-                    let message = format!("secret {} cannot be read: {reason}", secret.name);
-                    EngineError::new(ErrorKind::Connection, message)
-                })
-            }
-            other => panic!("a password is a secret, not a {}", other.kind()),
+            Object::Secret(secret) => secret_value(&secret.from).map(Secret::new).map_err(|reason| {
+                let message = format!("secret {} cannot be read: {reason}", secret.name);
+                EngineError::new(ErrorKind::Connection, message)
+            }),
+            other => panic!("{id} is a secret, not a {}", other.kind()),
         }
     }
 }

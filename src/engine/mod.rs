@@ -20,6 +20,7 @@ mod ddl;
 mod dml;
 mod downstream;
 mod feeds;
+mod files;
 mod fit;
 mod flows;
 mod foreign;

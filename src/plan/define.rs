@@ -4,6 +4,7 @@
 //! is checked here. The engine allocates the id, plans a view's query and adds the object.
 
 mod feed;
+mod files;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{
@@ -54,6 +55,7 @@ pub fn connection(
             ("HISTORY", OptionValue::Number(history)) => options.history = Some(*history),
             ("RATE", OptionValue::Number(rate)) => options.rate = Some(*rate),
             ("PATH", OptionValue::Text(path)) => options.path = Some(path.clone()),
+            ("ENDPOINT" | "REGION" | "ACCESS KEY" | "SECRET KEY", _) if kind == ConnectionKind::Files => {}
             (unknown, value) => panic!("the parser let option {unknown} through with {value:?}"),
         }
     }
@@ -64,6 +66,9 @@ pub fn connection(
         let hint =
             Some("say SSL MODE 'verify_ca' or 'verify_identity', or leave it out: 'verify_identity' then".to_string());
         return Err(PlanError { kind: PlanErrorKind::InvalidValue, message, hint, position: Some(ca.at) });
+    }
+    if kind == ConnectionKind::Files {
+        files::options(catalog, name.at, given, &mut options)?;
     }
     Ok(Connection { id, name: local(name), kind, options })
 }

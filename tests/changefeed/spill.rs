@@ -12,7 +12,9 @@ use tidemill::sources::collect::window::{Limits, WINDOW_BYTES_SOFT};
 use tidemill::sources::formats::Settings;
 use tidemill::sources::formats::canal::{Canal, Expects};
 use tidemill::sources::log::Begin;
-use tidemill::sources::log::files::{FilesLog, Lines};
+use tidemill::sources::log::files::FilesLog;
+use tidemill::sources::log::files::disk::Disk;
+use tidemill::sources::log::files::storage::Lines;
 use tidemill::sources::{Command, Event, Link, Source, Start, Stop};
 use tidemill::store::{Store, Tick};
 use tokio::sync::mpsc;
@@ -34,7 +36,7 @@ async fn read(root: &Path, store: &Arc<Store>, limits: Limits, rows: u64) -> Res
         store.create_table(table.id, &table.schema).expect("the store takes it");
     }
     let feed = Changefeed {
-        log: Box::new(FilesLog::new(root.to_path_buf(), Lines::Changes)),
+        log: Box::new(FilesLog::new(Arc::new(Disk::new(root)), Lines::Changes)),
         decode: Box::new(Canal::new(Settings::default(), Expects::TiCdc)),
         consistency: Consistency::Watermarks,
         begin: Begin::Earliest,

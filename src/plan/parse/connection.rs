@@ -46,7 +46,13 @@ const KAFKA: &[Known] = &[
     Known { name: "SSL MODE", value: Value::SslMode, required: false },
     Known { name: "SSL CA", value: Value::Text, required: false },
 ];
-const FILES: &[Known] = &[Known { name: "PATH", value: Value::Text, required: true }];
+const FILES: &[Known] = &[
+    Known { name: "PATH", value: Value::Text, required: true },
+    Known { name: "ENDPOINT", value: Value::Text, required: false },
+    Known { name: "REGION", value: Value::Text, required: false },
+    Known { name: "ACCESS KEY", value: Value::Secret, required: false },
+    Known { name: "SECRET KEY", value: Value::Secret, required: false },
+];
 const SQLITE: &[Known] = &[Known { name: "PATH", value: Value::Text, required: true }];
 
 fn known(kind: ConnectionKind) -> &'static [Known] {
@@ -111,8 +117,11 @@ fn option(cursor: &mut Cursor, kind: ConnectionKind) -> Result<ConnectionOption,
             OptionValue::Text(one_of_texts(cursor, "SASL mechanism", &words)?)
         }
         Value::Secret if !cursor.word("SECRET") => {
-            let hint = "CREATE SECRET db_password FROM ENV 'DB_PASSWORD', then PASSWORD SECRET db_password";
-            return Err(cursor.refuse("a password is not written into a statement", hint));
+            let (what, secret) =
+                if option.name == "PASSWORD" { ("password", "db_password") } else { ("key", "s3_key") };
+            let variable = secret.to_uppercase();
+            let hint = format!("CREATE SECRET {secret} FROM ENV '{variable}', then {} SECRET {secret}", option.name);
+            return Err(cursor.refuse(format!("a {what} is not written into a statement"), hint));
         }
         Value::Secret => OptionValue::Secret(cursor.local_name("a secret's name")?),
     };

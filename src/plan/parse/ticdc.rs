@@ -1,8 +1,9 @@
 //! A changefeed's sink URI as TiCDC takes it: what is read, and over which connection.
 //!
-//! `kafka://host:port[,host:port]/topic?protocol=…` and `file:///folder?protocol=…`, with the parameters of TiCDC's
-//! documents (Sync Data to Kafka, Sync Data to Storage Services). Those that only say how TiCDC writes are passed over
-//! by name; one that is not known is an error, since it may change what the messages say.
+//! `kafka://host:port[,host:port]/topic?protocol=…`, `file:///folder?protocol=…` and `s3://bucket/prefix?protocol=…`,
+//! with the parameters of TiCDC's documents (Sync Data to Kafka, Sync Data to Storage Services, URI Formats of External
+//! Storage Services). Those that only say how TiCDC writes are passed over by name; one that is not known is an error,
+//! since it may change what the messages say.
 
 use form_urlencoded::parse;
 
@@ -38,9 +39,22 @@ const PASSED_OVER: &[&str] = &[
     "write-timeout",
 ];
 const READ: &[&str] = &["protocol", "enable-tidb-extension", "enable-tls"];
+/// How TiCDC writes into an object store, and what of it a reader has to know.
+const PASSED_OVER_OF_STORES: &[&str] = &["acl", "sse", "sse-kms-key-id", "storage-class"];
+const READ_OF_STORES: &[&str] = &["endpoint", "force-path-style", "provider", "region"];
+/// Stores that BR and TiCDC ask by the bucket's own host, if nothing else is said.
+const PROVIDERS_BY_HOST: &[&str] = &["alibaba", "netease"];
 /// What goes with a secret, or is a file on TiCDC's machine.
 const OF_CONNECTIONS: &[&str] =
     &["sasl-user", "sasl-password", "sasl-mechanism", "ca", "cert", "key", "insecure-skip-verify"];
+const KEYS_OF_STORES: &[&str] =
+    &["access-key", "secret-access-key", "session-token", "role-arn", "external-id", "profile"];
+
+const HINT_OF_KAFKA: &str = "CREATE SECRET and CREATE CONNECTION … TO KAFKA (… PASSWORD SECRET …), then CREATE \
+    SOURCE … FROM CONNECTION … (TOPIC …)";
+const HINT_OF_STORES: &str = "CREATE SECRET and CREATE CONNECTION … TO FILES (PATH 's3://…', ACCESS KEY SECRET …, \
+    SECRET KEY SECRET …), then CREATE SOURCE … FROM CONNECTION … (PATH '.'); or leave it out, and start the server \
+    with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 
 /// What a sink URI says.
 pub struct Sink {
@@ -55,7 +69,7 @@ pub fn sink(uri: &str, name: &Name, at: usize) -> Result<Sink, PlanError> {
         .split_once("://")
         .ok_or_else(|| invalid("expected a sink URI as kafka://host:port/topic?protocol=canal-json&…".to_string()))?;
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let parameters = Parameters::read(query, at)?;
+    let parameters = Parameters::read(query, scheme, at)?;
     let mut feed = FeedClauses { format: Some(parameters.format(uri, scheme, at)?), ..FeedClauses::default() };
     let (kind, options) = match scheme {
         "kafka" | "kafka+ssl" => {
@@ -75,8 +89,15 @@ pub fn sink(uri: &str, name: &Name, at: usize) -> Result<Sink, PlanError> {
             feed.topics = Topics::Path(".".to_string());
             (ConnectionKind::Files, vec![("PATH", place.to_string())])
         }
+        "s3" => {
+            feed.topics = Topics::Path(".".to_string());
+            let mut options = vec![("PATH", format!("s3://{place}"))];
+            options.extend(parameters.endpoint(place).map(|endpoint| ("ENDPOINT", endpoint)));
+            options.extend(parameters.get("region").map(|region| ("REGION", region.to_string())));
+            (ConnectionKind::Files, options)
+        }
         other => {
-            let message = format!("changefeeds into `{other}` cannot be read; kafka:// and file:// can");
+            let message = format!("changefeeds into `{other}` cannot be read; kafka://, file:// and s3:// can");
             return Err(error(PlanErrorKind::NotSupported, message, at));
         }
     };
@@ -89,22 +110,26 @@ pub fn sink(uri: &str, name: &Name, at: usize) -> Result<Sink, PlanError> {
 struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    fn read(query: &str, at: usize) -> Result<Parameters, PlanError> {
+    fn read(query: &str, scheme: &str, at: usize) -> Result<Parameters, PlanError> {
+        let of_store = scheme == "s3";
+        let (read, passed_over) =
+            if of_store { (READ_OF_STORES, PASSED_OVER_OF_STORES) } else { (&[] as &[_], &[] as &[_]) };
         let mut found = Vec::new();
         for (name, value) in parse(query.as_bytes()) {
-            if OF_CONNECTIONS.contains(&&*name) {
+            // As TiCDC reads those of stores.
+            let name = if of_store { name.to_lowercase().replace('_', "-") } else { name.into_owned() };
+            if OF_CONNECTIONS.contains(&&*name) || KEYS_OF_STORES.contains(&&*name) {
                 let message = format!("`{name}` of a sink URI is said in a connection");
-                let hint = "CREATE SECRET and CREATE CONNECTION … TO KAFKA (… PASSWORD SECRET …), then CREATE SOURCE … \
-                            FROM CONNECTION … (TOPIC …)";
+                let hint = if of_store { HINT_OF_STORES } else { HINT_OF_KAFKA };
                 return Err(PlanError {
                     hint: Some(hint.to_string()),
                     ..error(PlanErrorKind::NotSupported, message, at)
                 });
             }
-            if READ.contains(&&*name) {
-                found.push((name.into_owned(), value.into_owned()));
-            } else if !PASSED_OVER.contains(&&*name) {
-                let known = READ.iter().chain(PASSED_OVER).copied();
+            if READ.contains(&&*name) || read.contains(&&*name) {
+                found.push((name, value.into_owned()));
+            } else if !PASSED_OVER.contains(&&*name) && !passed_over.contains(&&*name) {
+                let known = READ.iter().chain(PASSED_OVER).chain(read).chain(passed_over).copied();
                 let hint = nearest(&name, known).map(|word| format!("did you mean {word}?"));
                 let message = format!("the sink URI has a parameter that is not known: {name}");
                 return Err(PlanError { hint, ..error(PlanErrorKind::NotSupported, message, at) });
@@ -121,9 +146,22 @@ impl Parameters {
         self.get(name).is_some_and(|found| found.eq_ignore_ascii_case(value))
     }
 
+    /// Of an object store, with the bucket in front of its host where TiCDC asks there.
+    fn endpoint(&self, place: &str) -> Option<String> {
+        let endpoint = self.get("endpoint")?;
+        let by_host = self.get("provider").is_some_and(|provider| PROVIDERS_BY_HOST.contains(&provider));
+        let by_path = self.get("force-path-style").map_or(!by_host, |said| said.eq_ignore_ascii_case("true"));
+        let bucket = place.split('/').next().unwrap_or_default();
+        match endpoint.split_once("://") {
+            Some((scheme, host)) if !by_path => Some(format!("{scheme}://{bucket}.{host}")),
+            _ => Some(endpoint.to_string()),
+        }
+    }
+
     /// Of Kafka open-protocol if it says none, as TiCDC does.
     fn format(&self, uri: &str, scheme: &str, at: usize) -> Result<FeedFormat, PlanError> {
-        let protocol = self.get("protocol").unwrap_or(if scheme == "file" { "csv" } else { "open-protocol" });
+        let protocol =
+            self.get("protocol").unwrap_or(if matches!(scheme, "file" | "s3") { "csv" } else { "open-protocol" });
         match protocol {
             "open-protocol" | "default" => Ok(FeedFormat::OpenProtocol),
             "simple" => Ok(FeedFormat::Simple),

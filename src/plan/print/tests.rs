@@ -44,7 +44,9 @@ fn printed_objects_read_well() {
         CREATE SOURCE d FROM CONNECTION k (TOPICS 'dbz.*', TRANSACTIONS TOPIC 'dbz.t') FORMAT DEBEZIUM ENCODE JSON
           TABLES (a.b (id INT PRIMARY KEY, v VARCHAR(3)));
         CREATE SOURCE e FROM CONNECTION k (TOPIC 'e', START AT OFFSETS ('0:5', 'e:1:7') OTHERS EARLIEST)
-          FORMAT PLAIN ENCODE CSV DELIMITER '\\t' TABLES (a.e (v INT))";
+          FORMAT PLAIN ENCODE CSV DELIMITER '\\t' TABLES (a.e (v INT));
+        CREATE CONNECTION s3 TO FILES (PATH 's3://b/p', ENDPOINT 'http://s:9', REGION 'r', ACCESS KEY SECRET p,
+          SECRET KEY SECRET q)";
     let mut printed = vec![];
     for (statement, _) in parse(script).unwrap() {
         let id = catalog.allocate();
@@ -87,7 +89,9 @@ CREATE SOURCE d FROM CONNECTION k (TOPICS 'dbz.*', TRANSACTIONS TOPIC 'dbz.t')
 CREATE SOURCE e FROM CONNECTION k (TOPIC 'e', START AT OFFSETS ('0:5', 'e:1:7') OTHERS EARLIEST)
   FORMAT 'csv'
   DELIMITER '\t'
-  TABLES (a.e)"
+  TABLES (a.e);
+CREATE CONNECTION s3 TO FILES (PATH 's3://b/p', ENDPOINT 'http://s:9', REGION 'r', ACCESS KEY SECRET p, \
+SECRET KEY SECRET q)"
     );
 }
 

@@ -1,39 +1,48 @@
 //! Files as a log: each folder is a topic of one partition, each line a message.
 //!
 //! The shape is TiCDC's storage sink's (`<database>/<table>/<version>/CDC000001.json`, and `metadata` beside them with
-//! the checkpoint), and any other folder whose files are numbered by the last digits in their names. Files grow and
-//! new ones come; nothing that was read may change. An offset is the file's number and the place of a line in it.
+//! the checkpoint), and any other folder whose files are numbered by the last digits in their names. New ones come, and
+//! on a disk they grow; nothing that was read may change. An offset is the file's number and the place of a line in it.
+//!
+//! A checkpoint is said of a folder when all is read that a listing had which was made after the checkpoint was read,
+//! and only if that listing has no folder that is new: rows of its files may be below the checkpoint.
 //!
 //! Source: TiCDC's document "Replicate data to storage services".
 
+pub mod disk;
 mod folder;
+#[cfg(feature = "objects")]
+pub mod objects;
+pub mod root;
+pub mod storage;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::sources::Stop;
 use crate::sources::log::{Begin, Ends, Entry, Fault, Log, Offsets, Partition};
-pub use folder::Lines;
-use folder::{Folder, folders};
+use folder::Folder;
+use storage::{Files, Lines, Listing, Storage, Whole, place};
 
-/// How often a folder is looked at that gave nothing.
-const POLL: Duration = Duration::from_millis(200);
+/// How often a reader looks whether partitions that had to wait may be read again.
+const PAUSED_POLL: Duration = Duration::from_millis(200);
 /// Batches of messages that wait for the reader.
 const BATCHES_MAX: usize = 4;
 /// Messages of one batch, in bytes, but for a longer line.
 const BATCH_BYTES: usize = 1 << 20;
 /// TiCDC's file with the timestamp up to which everything is in the files.
 const METADATA: &str = "metadata";
+const METADATA_BYTES_MAX: u64 = 64 << 10;
 
-/// Files under a folder.
+/// Files under a root.
 pub struct FilesLog {
-    root: PathBuf,
+    storage: Arc<dyn Storage>,
     lines: Lines,
     batches: Option<mpsc::Receiver<Result<Vec<Entry>, Fault>>>,
     /// Dropped, it ends the reader's wait.
@@ -42,8 +51,8 @@ pub struct FilesLog {
 }
 
 impl FilesLog {
-    pub fn new(root: PathBuf, lines: Lines) -> FilesLog {
-        FilesLog { root, lines, batches: None, closed: None, paused: Arc::default() }
+    pub fn new(storage: Arc<dyn Storage>, lines: Lines) -> FilesLog {
+        FilesLog { storage, lines, batches: None, closed: None, paused: Arc::default() }
     }
 }
 
@@ -60,28 +69,21 @@ impl Log for FilesLog {
                 remedy: "create the source with START AT EARLIEST".to_string(),
             })));
         }
-        let (root, lines) = (self.root.clone(), self.lines);
-        let found =
-            tokio::task::spawn_blocking(move || folders(&root, lines)).await.expect("listing does not panic")?;
-        if found.is_empty() {
-            let extensions = lines.extensions().join(", .");
-            let reason = format!("there is no file .{extensions} under {}", self.root.display());
-            return Err(Fault::Lost { action: "read files", reason });
-        }
-        let mut folders = Vec::new();
-        let mut partitions = Vec::new();
-        for topic in found {
-            let next = offsets.topics.get(&topic).and_then(|topic| topic.next.get(&0)).copied();
-            let folder = Folder::open(&self.root, lines, &topic, next)?;
-            partitions.push(Partition { topic, number: 0, next: folder.offset(), end: folder.end()? });
-            folders.push(folder);
-        }
+        let (storage, lines, offsets) = (Arc::clone(&self.storage), self.lines, offsets.clone());
+        let begun = tokio::task::spawn_blocking(move || folders(&*storage, lines, &offsets)).await;
+        let (folders, listing) = begun.expect("listing does not panic")?;
+        let partition = |folder: &Folder| {
+            let end = listing.get(folder.topic()).and_then(Files::end);
+            let (topic, next) = (folder.topic().to_string(), folder.offset());
+            Partition { topic, number: 0, next, end: end.unwrap_or(next) }
+        };
+        let partitions = folders.iter().map(partition).collect();
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         self.paused = Arc::new(folders.iter().map(|_| AtomicBool::new(false)).collect());
         let (close, closed) = std::sync::mpsc::channel();
         (self.batches, self.closed) = (Some(receiver), Some(close));
-        let reader =
-            Reader { root: self.root.clone(), lines, folders, paused: Arc::clone(&self.paused), sender, closed };
+        let (storage, paused) = (Arc::clone(&self.storage), Arc::clone(&self.paused));
+        let reader = Reader { storage, lines, folders, paused, sender, closed };
         std::thread::Builder::new()
             .name("files".to_string())
             .spawn(move || reader.run())
@@ -96,12 +98,11 @@ impl Log for FilesLog {
     }
 
     fn ends(&self) -> Ends {
-        let (root, lines) = (self.root.clone(), self.lines);
+        let (storage, lines) = (Arc::clone(&self.storage), self.lines);
         Arc::new(move || {
             let mut ends = Offsets::default();
-            for topic in folders(&root, lines)? {
-                let end = Folder::open(&root, lines, &topic, None)?.end()?;
-                ends.topics.entry(topic).or_default().next.insert(0, end);
+            for (topic, files) in storage.list(lines, &BTreeMap::new())? {
+                ends.topics.entry(topic).or_default().next.insert(0, files.end().unwrap_or(0));
             }
             Ok(ends)
         })
@@ -113,14 +114,48 @@ impl Log for FilesLog {
     }
 }
 
-/// The thread that reads: disk work is not for the threads that everything else runs on.
+/// All folders that have files, each where it is to be read.
+fn folders(storage: &dyn Storage, lines: Lines, offsets: &Offsets) -> Result<(Vec<Folder>, Listing), Fault> {
+    let next = |topic: &str| offsets.topics.get(topic).and_then(|topic| topic.next.get(&0)).copied();
+    let from = offsets.topics.keys().filter_map(|topic| Some((topic.clone(), place(next(topic)?).0))).collect();
+    let listing = storage.list(lines, &from)?;
+    if listing.is_empty() {
+        let extensions = lines.extensions().join(", .");
+        let reason = format!("there is no file .{extensions} under {}", storage.name());
+        return Err(Fault::Lost { action: "read files", reason });
+    }
+    let open = |(topic, files): (&String, &Files)| Folder::open(lines, topic, next(topic), files);
+    let folders = listing.iter().map(open).collect::<Result<Vec<Folder>, Fault>>()?;
+    Ok((folders, listing))
+}
+
+/// The thread that reads: blocking work is not for the threads that everything else runs on.
 struct Reader {
-    root: PathBuf,
+    storage: Arc<dyn Storage>,
     lines: Lines,
     folders: Vec<Folder>,
     paused: Arc<Vec<AtomicBool>>,
     sender: mpsc::Sender<Result<Vec<Entry>, Fault>>,
     closed: std::sync::mpsc::Receiver<()>,
+}
+
+/// What was there at one moment.
+struct Seen {
+    at: Instant,
+    /// What it promises is in the listing, which is newer.
+    checkpoint: Option<u64>,
+    listing: Listing,
+}
+
+/// How far a listing was read.
+enum Read {
+    Whole,
+    /// There are more files than it had.
+    Part,
+    /// Partitions have to wait.
+    Paused,
+    /// Nobody takes it any more.
+    Closed,
 }
 
 impl Reader {
@@ -136,41 +171,76 @@ impl Reader {
         let _ = self.sender.blocking_send(Err(fault));
     }
 
-    /// Everything that is there now, then the checkpoint that it reaches; false when nobody takes it.
+    /// Reads everything that is there now, and waits until it may look again; false when nobody takes it.
     fn round(&mut self) -> Result<bool, Fault> {
-        // First: what it promises was in the files before it was written.
-        let checkpoint = match self.lines {
-            Lines::Changes => folder::checkpoint(&self.root.join(METADATA))?,
-            Lines::Json | Lines::Csv => None,
-        };
-        let mut quiet = true;
-        for partition in 0..self.folders.len() {
-            let folder = &mut self.folders[partition];
-            while !self.paused[partition].load(Ordering::Relaxed) {
-                let entries = folder.read(partition, BATCH_BYTES)?;
-                if entries.is_empty() {
-                    break;
-                }
-                quiet = false;
-                if self.sender.blocking_send(Ok(entries)).is_err() {
-                    return Ok(false);
-                }
-            }
-            if let Some(checkpoint) = checkpoint
-                && let Some(entry) = folder.reached(partition, checkpoint)?
-                && self.sender.blocking_send(Ok(vec![entry])).is_err()
-            {
+        let seen = self.look()?;
+        loop {
+            let wait = match self.read(&seen)? {
+                Read::Closed => return Ok(false),
+                Read::Part => return Ok(true),
+                Read::Whole => self.storage.poll().saturating_sub(seen.at.elapsed()),
+                Read::Paused => PAUSED_POLL,
+            };
+            if self.closed.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return Ok(false);
             }
-        }
-        if quiet {
-            if folders(&self.root, self.lines)?.len() > self.folders.len() {
-                let reason = "a new folder has come".to_string();
-                return Err(Fault::Lost { action: "go on with the same files", reason });
+            if seen.at.elapsed() >= self.storage.poll() {
+                return Ok(true);
             }
-            return Ok(self.closed.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout));
         }
-        Ok(true)
+    }
+
+    fn look(&self) -> Result<Seen, Fault> {
+        let at = Instant::now();
+        // First: what it promises was in the files before it was written.
+        let checkpoint = match self.lines {
+            Lines::Changes => match self.storage.whole(METADATA, METADATA_BYTES_MAX)? {
+                Whole::Bytes(bytes) => folder::checkpoint(&bytes),
+                Whole::Missing | Whole::TooLarge => None,
+            },
+            Lines::Json | Lines::Csv => None,
+        };
+        let from = self.folders.iter().map(|folder| (folder.topic().to_string(), folder.number())).collect();
+        let listing = self.storage.list(self.lines, &from)?;
+        match listing.keys().find(|topic| !from.contains_key(*topic)) {
+            None => Ok(Seen { at, checkpoint, listing }),
+            Some(topic) => {
+                let reason = format!("folder {topic} is new");
+                Err(Fault::Lost { action: "go on with the same folders", reason })
+            }
+        }
+    }
+
+    fn read(&mut self, seen: &Seen) -> Result<Read, Fault> {
+        let (mut done, none) = (Read::Whole, Files::default());
+        for (partition, folder) in self.folders.iter_mut().enumerate() {
+            let files = seen.listing.get(folder.topic()).unwrap_or(&none);
+            let at_end = loop {
+                if self.paused[partition].load(Ordering::Relaxed) {
+                    folder.rest();
+                    done = Read::Paused;
+                    break false;
+                }
+                let entries = folder.read(&*self.storage, files, partition, BATCH_BYTES)?;
+                if entries.is_empty() {
+                    break files.are_all();
+                }
+                if self.sender.blocking_send(Ok(entries)).is_err() {
+                    return Ok(Read::Closed);
+                }
+            };
+            if !files.are_all() && matches!(done, Read::Whole) {
+                done = Read::Part;
+            }
+            if at_end
+                && let Some(checkpoint) = seen.checkpoint
+                && let Some(entry) = folder.reached(partition, checkpoint)
+                && self.sender.blocking_send(Ok(vec![entry])).is_err()
+            {
+                return Ok(Read::Closed);
+            }
+        }
+        Ok(done)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rows without an envelope: clauses that do not go together are refused where they are.
+//! Changefeeds and files: clauses that do not go together are refused where they are.
 
 use super::*;
 
@@ -69,10 +69,15 @@ const CASES: &[(&str, &str, &str)] = &[
         "up",
         "no timestamps that tell",
     ),
+    ("CREATE CONNECTION c TO FILES (PATH 'data', REGION 'r')", "REGION", "of an object store"),
+    ("CREATE CONNECTION c TO FILES (PATH 'gcs://b/p')", "PATH", "files in `gcs://` cannot be read"),
+    ("CREATE CONNECTION c TO FILES (PATH 's3://b?access-key=x')", "PATH", "options of their own"),
+    ("CREATE CONNECTION c TO FILES (PATH 's3://b', ENDPOINT 'host:9000')", "ENDPOINT", "is a URL"),
+    ("CREATE CONNECTION c TO FILES (PATH 's3://b', SECRET KEY SECRET s)", "SECRET KEY", "half of what it takes"),
 ];
 
 #[test]
-fn feeds_of_rows_without_an_envelope_are_refused_where_they_are() {
+fn feeds_and_files_are_refused_where_they_are() {
     let mut catalog = Catalog::default();
     for text in ["CREATE CONNECTION k TO KAFKA (BROKERS 'k:9092')", "CREATE CONNECTION up TO TIDB (HOST 'h', USER 'u')"]
     {

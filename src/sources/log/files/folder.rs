@@ -1,111 +1,63 @@
 //! One folder's files, read line by line in the order of their numbers.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, Read};
 
+use super::storage::{FileAt, Files, Lines, Storage, below, offset, place};
 use crate::sources::Stop;
 use crate::sources::log::{Entry, Fault};
 
-/// TiCDC's folder of schema files.
-const META: &str = "meta";
-const DEPTH_MAX: usize = 8;
 /// A line that does not end within this is no message.
 const LINE_BYTES_MAX: u64 = 256 << 20;
-/// The bits of an offset below a file's number.
-const PLACE_BITS: u32 = 40;
-const NUMBER_MAX: u64 = 1 << 22;
-
-/// What the lines of files are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
-    /// Changes in JSON, as TiCDC writes them, with its checkpoint beside them.
-    Changes,
-    Json,
-    Csv,
-}
-
-impl Lines {
-    /// Of the files' names.
-    pub fn extensions(self) -> &'static [&'static str] {
-        match self {
-            Lines::Changes | Lines::Json => &["json", "jsonl", "ndjson"],
-            Lines::Csv => &["csv", "tsv"],
-        }
-    }
-
-    /// The message of a line; empty: it is none.
-    fn message(self, line: &[u8]) -> &[u8] {
-        match self {
-            Lines::Changes | Lines::Json => line.trim_ascii(),
-            // White space may be a field, or separate two.
-            Lines::Csv => {
-                let line = line.strip_suffix(b"\n").unwrap_or(line);
-                line.strip_suffix(b"\r").unwrap_or(line)
-            }
-        }
-    }
-}
 
 /// Where a folder is read.
 pub struct Folder {
-    path: PathBuf,
     lines: Lines,
     topic: String,
     number: u64,
     place: u64,
-    open: Option<BufReader<File>>,
+    open: Option<Box<dyn BufRead + Send>>,
     /// The last checkpoint that was said.
     said: Option<u64>,
-    /// The last reading found nothing more.
-    at_end: bool,
 }
 
 impl Folder {
-    pub fn open(root: &Path, lines: Lines, topic: &str, offset: Option<i64>) -> Result<Folder, Fault> {
-        let mut folder = Folder {
-            path: root.join(topic),
-            lines,
-            topic: topic.to_string(),
-            number: 0,
-            place: 0,
-            open: None,
-            said: None,
-            at_end: false,
-        };
-        if let Some(offset) = offset {
-            (folder.number, folder.place) = (offset as u64 >> PLACE_BITS, offset as u64 & ((1 << PLACE_BITS) - 1));
-            folder.check()?;
-        } else if let Some(first) = folder.files()?.keys().next() {
-            folder.number = *first;
+    /// At an offset, or at the first of its files, which were listed from there on.
+    pub fn open(lines: Lines, topic: &str, at: Option<i64>, files: &Files) -> Result<Folder, Fault> {
+        let (number, place) = at.map_or_else(|| (files.first().unwrap_or(0), 0), place);
+        let folder = Folder { lines, topic: topic.to_string(), number, place, open: None, said: None };
+        if at.is_some() {
+            folder.check(files)?;
         }
         Ok(folder)
+    }
+
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The file that it is read in.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     pub fn offset(&self) -> i64 {
         offset(self.number, self.place)
     }
 
-    /// One past the last byte there is.
-    pub fn end(&self) -> Result<i64, Fault> {
-        match self.files()?.last_key_value() {
-            Some((number, path)) => Ok(offset(*number, size(path)?)),
-            None => Ok(self.offset()),
-        }
-    }
-
-    /// The next whole lines; none: there is nothing more now.
-    pub fn read(&mut self, partition: usize, bytes_max: usize) -> Result<Vec<Entry>, Fault> {
+    /// The next whole lines; none: there is nothing more in the listing.
+    pub fn read(
+        &mut self,
+        storage: &dyn Storage,
+        files: &Files,
+        partition: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, Fault> {
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        self.at_end = false;
         while bytes < bytes_max {
-            let Some((line, end)) = self.line()? else {
-                if self.next_file()? {
-                    continue;
-                }
-                self.at_end = true;
-                break;
+            let Some((line, end)) = self.line(storage, files)? else {
+                let Some(next) = files.behind(self.number) else { break };
+                (self.number, self.place, self.open) = (next, 0, None);
+                continue;
             };
             // The offset of a line is that of its last byte: going on behind it begins at the next one.
             let offset = offset(self.number, end - 1);
@@ -121,31 +73,37 @@ impl Folder {
         Ok(entries)
     }
 
+    /// Holds nothing open while it is not read.
+    pub fn rest(&mut self) {
+        self.open = None;
+    }
+
     /// Says a checkpoint, once all that was there has been read, as TiCDC says it in messages.
-    pub fn reached(&mut self, partition: usize, checkpoint: u64) -> Result<Option<Entry>, Fault> {
-        if !self.at_end || self.said >= Some(checkpoint) {
-            return Ok(None);
+    pub fn reached(&mut self, partition: usize, checkpoint: u64) -> Option<Entry> {
+        if self.said >= Some(checkpoint) {
+            return None;
         }
         self.said = Some(checkpoint);
         let extension = format!(r#""_tidb":{{"watermarkTs":{checkpoint}}}"#);
         let value = format!(r#"{{"database":"","table":"","isDdl":false,"type":"TIDB_WATERMARK",{extension}}}"#);
         let offset = self.offset() - 1;
         let value = Some(value.into_bytes());
-        Ok(Some(Entry { partition, offset, key: None, value, written_ms: None, begins_file: false }))
+        Some(Entry { partition, offset, key: None, value, written_ms: None, begins_file: false })
     }
 
-    /// The next line and the place behind it. A last line without its end is whole only when a later file is there.
-    fn line(&mut self) -> Result<Option<(Vec<u8>, u64)>, Fault> {
-        if self.open.is_none() {
-            let Some(path) = self.files()?.remove(&self.number) else { return Ok(None) };
-            let mut file = File::open(&path).map_err(|e| lost(&path, e))?;
-            file.seek(SeekFrom::Start(self.place)).map_err(|e| lost(&path, e))?;
-            self.open = Some(BufReader::new(file));
-        }
-        let reader = self.open.as_mut().expect("it was just opened");
+    /// The next line and the place behind it. A last line without its end is whole where the file is.
+    fn line(&mut self, storage: &dyn Storage, files: &Files) -> Result<Option<(Vec<u8>, u64)>, Fault> {
+        // A file may have grown since it was listed; what it has when the one behind it is there is all of it.
+        let is_last = files.behind(self.number).is_none();
+        let has_more = |file: &&FileAt| self.place < file.bytes || storage.may_grow() && !is_last;
+        let Some(file) = files.get(self.number).filter(has_more) else { return Ok(None) };
+        let reader = match &mut self.open {
+            Some(reader) => reader,
+            none => none.insert(storage.open(&self.topic, file, self.place)?),
+        };
         let mut line = Vec::new();
-        let read = std::io::Read::take(&mut *reader, LINE_BYTES_MAX).read_until(b'\n', &mut line);
-        let read = read.map_err(|e| lost(&self.path, e))? as u64;
+        let read = Read::take(&mut **reader, LINE_BYTES_MAX).read_until(b'\n', &mut line);
+        let read = read.map_err(|error| self.lost(storage, file, &error))? as u64;
         if line.last() == Some(&b'\n') {
             return Ok(Some((line, self.place + read)));
         }
@@ -154,37 +112,29 @@ impl Folder {
         if read == LINE_BYTES_MAX {
             return Err(self.stop("BAD_MESSAGE", format!("a line of more than {LINE_BYTES_MAX} bytes")));
         }
-        let is_last = self.files()?.last_key_value().is_none_or(|(number, _)| *number <= self.number);
-        Ok((read > 0 && !is_last).then_some((line, self.place + read)))
-    }
-
-    fn next_file(&mut self) -> Result<bool, Fault> {
-        let files = self.files()?;
-        let Some((next, _)) = files.range(self.number + 1..).next() else { return Ok(false) };
-        // What grew between reading the file's end and seeing the next one comes first.
-        let grown = files.get(&self.number).map(|path| size(path)).transpose()?.is_some_and(|size| size > self.place);
-        if !grown {
-            (self.number, self.place) = (*next, 0);
-            self.open = None;
-        }
-        Ok(true)
+        let is_whole = !storage.may_grow() || !is_last;
+        Ok((read > 0 && is_whole).then_some((line, self.place + read)))
     }
 
     /// What was read must still be there as it was.
-    fn check(&self) -> Result<(), Fault> {
-        let files = self.files()?;
-        match files.get(&self.number) {
-            Some(path) if size(path)? < self.place => {
-                let message = format!("{} is shorter than what was read of it", path.display());
-                Err(self.stop("SOURCE_DIVERGED", message))
+    fn check(&self, files: &Files) -> Result<(), Fault> {
+        match files.get(self.number) {
+            Some(file) if file.bytes < self.place => {
+                let path = below(&self.topic, &file.name);
+                Err(self.stop("SOURCE_DIVERGED", format!("{path} is shorter than what was read of it")))
             }
             Some(_) => Ok(()),
-            None if files.keys().next().is_some_and(|first| *first > self.number + 1) => {
+            None if files.first().is_some_and(|first| first > self.number + 1) => {
                 let message = format!("files {} and following are no longer there", self.number);
                 Err(self.stop("SOURCE_GONE", message))
             }
             None => Ok(()),
         }
+    }
+
+    fn lost(&self, storage: &dyn Storage, file: &FileAt, error: &std::io::Error) -> Fault {
+        let path = below(&self.topic, &file.name);
+        Fault::Lost { action: "read files", reason: format!("{}: {path}: {error}", storage.name()) }
     }
 
     fn stop(&self, code: &'static str, what: String) -> Fault {
@@ -196,79 +146,10 @@ impl Folder {
                 .to_string(),
         }))
     }
-
-    /// By number. Two files of one number have no order.
-    fn files(&self) -> Result<BTreeMap<u64, PathBuf>, Fault> {
-        let mut files = BTreeMap::<u64, PathBuf>::new();
-        for path in entries(&self.path)?.into_iter().filter(|path| is_log(path, self.lines)) {
-            let number = number(&path);
-            if number >= NUMBER_MAX {
-                return Err(self.stop("BAD_FILE_NAME", format!("{} has too large a number", path.display())));
-            }
-            if let Some(other) = files.insert(number, path.clone()) {
-                let what = format!("{} and {} have one number", other.display(), path.display());
-                return Err(self.stop("BAD_FILE_NAME", what));
-            }
-        }
-        Ok(files)
-    }
 }
 
-/// The folders under this one that have files, as paths from it, in order.
-pub fn folders(root: &Path, lines: Lines) -> Result<Vec<String>, Fault> {
-    let mut found = Vec::new();
-    let mut left = vec![(root.to_path_buf(), 0)];
-    while let Some((folder, depth)) = left.pop() {
-        let entries = entries(&folder)?;
-        if entries.iter().any(|path| is_log(path, lines)) {
-            let topic = folder.strip_prefix(root).expect("it is under the root");
-            found.push(topic.to_string_lossy().into_owned());
-        }
-        let below = entries.into_iter().filter(|path| path.is_dir() && path.file_name().is_some_and(|n| n != META));
-        left.extend(below.filter(|_| depth < DEPTH_MAX).map(|path| (path, depth + 1)));
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// TiCDC's `{"checkpoint-ts": n}`; `None` where there is no such file, or it is just being written.
-pub fn checkpoint(path: &Path) -> Result<Option<u64>, Fault> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            let read: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
-            Ok(read.and_then(|value| value.get("checkpoint-ts")?.as_u64()))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(lost(path, e)),
-    }
-}
-
-fn offset(number: u64, place: u64) -> i64 {
-    (number << PLACE_BITS | place) as i64
-}
-
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
-    let entries = fs::read_dir(folder).map_err(|e| lost(folder, e))?;
-    entries.map(|entry| Ok(entry.map_err(|e| lost(folder, e))?.path())).collect()
-}
-
-fn is_log(path: &Path, lines: Lines) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| lines.extensions().contains(&e)) && path.is_file()
-}
-
-/// The last digits in a file's name; 0 without any.
-fn number(path: &Path) -> u64 {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let end = stem.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let start = end.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    let digits = &end[start..];
-    if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u64::MAX) }
-}
-
-fn size(path: &Path) -> Result<u64, Fault> {
-    Ok(fs::metadata(path).map_err(|e| lost(path, e))?.len())
-}
-
-fn lost(path: &Path, error: std::io::Error) -> Fault {
-    Fault::Lost { action: "read files", reason: format!("{}: {error}", path.display()) }
+/// TiCDC's `{"checkpoint-ts": n}`; `None` of a file that is just being written.
+pub fn checkpoint(bytes: &[u8]) -> Option<u64> {
+    let read: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    read.get("checkpoint-ts")?.as_u64()
 }
