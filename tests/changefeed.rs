@@ -22,6 +22,9 @@ mod canal;
 #[cfg(feature = "kafka-tls")]
 #[path = "support/certificates.rs"]
 mod certificates;
+#[cfg(all(feature = "kafka", feature = "objects"))]
+#[path = "changefeed/claims.rs"]
+mod claims;
 #[cfg(feature = "kafka")]
 #[path = "changefeed/consistency.rs"]
 mod consistency;

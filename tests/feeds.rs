@@ -14,6 +14,7 @@ use std::path::Path;
 
 use golden::{Feed, Line, Parts};
 use tidemill::row::datum::Datum;
+use tidemill::sources::formats::claim::CLAIM_CHECK;
 use tidemill::sources::formats::{BadMessage, Op, Row, Said, TableOf, Tables};
 
 fn feeds() -> Vec<Feed> {
@@ -90,6 +91,9 @@ fn messages_say_what_the_golden_files_say() {
                     lines.push(line.clone());
                     let mut said = Vec::new();
                     let result = feed.decoder.decode(parts.message(), &feed.tables, &mut said).map(|()| said);
+                    if let Err(BadMessage { code: CLAIM_CHECK, .. }) = &result {
+                        assert!(feed.decoder.claimed(parts.message()).is_some(), "{}", feed.path.display());
+                    }
                     lines.extend(shown(result, &feed.tables));
                 }
                 Line::Said => {}
@@ -242,6 +246,7 @@ fn no_bytes_harm_a_decoder() {
             Ok(()) => fine += 1,
             Err(bad) => {
                 refused += 1;
+                drop(feed.decoder.claimed(broken.message()));
                 assert_eq!(said.len(), 1, "a message that cannot be read says nothing");
                 assert!(bad.reason.len() + bad.remedy.len() < 2000, "{bad:?}");
             }

@@ -33,6 +33,9 @@ pub struct Feed {
     /// Rows are dropped when the log has had them for so long.
     #[serde(default)]
     pub retain_seconds: Option<u64>,
+    /// The FILES connection that has messages which were too large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_check: Option<ObjectId>,
 }
 
 /// The table of a source's messages that could not be read: `connection.source.quarantine`.

@@ -234,8 +234,8 @@ impl Object {
                 needs
             }
             Object::Source(source) => {
-                let schemas = source.feed.iter().filter_map(|feed| feed.schemas);
-                [source.connection].into_iter().chain(schemas).collect()
+                let others = source.feed.iter().flat_map(|feed| [feed.schemas, feed.claim_check]).flatten();
+                [source.connection].into_iter().chain(others).collect()
             }
             Object::Table(table) => table.source.into_iter().collect(),
             Object::View(view) => {

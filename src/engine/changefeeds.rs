@@ -40,6 +40,8 @@ impl Core {
         let feed = source.feed.as_ref().expect("a source of this connection is a changefeed");
         let added = if self.is_appended(source) { Added::Read } else { added };
         let log = self.log(connection, feed, added)?;
+        let claims = feed.claim_check.map(|id| self.storage(&self.connection(id)?, ".")).transpose()?;
+        let quarantine = self.lock_catalog().quarantine(source).map(|table| table.id);
         let upstream = feed.schemas.map(|id| self.connection(id)).transpose()?;
         let copies = match &upstream {
             Some(upstream) if feed.snapshot && upstream.kind == ConnectionKind::Mysql => Copies::ByGtid,
@@ -56,7 +58,8 @@ impl Core {
             transactions: feed.transactions.clone(),
             upstream,
             copies,
-            quarantine: self.lock_catalog().quarantine(source).map(|table| table.id),
+            quarantine,
+            claims,
             stops_at_mismatch: feed.on_mismatch == OnMismatch::Stop,
             allows_reordering,
         })

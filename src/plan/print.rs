@@ -157,6 +157,9 @@ fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
     if let Some(seconds) = feed.retain_seconds {
         out += &format!("\n  RETAIN {}", literal(&interval_text(seconds)));
     }
+    if let Some(files) = feed.claim_check {
+        out += &format!("\n  CLAIM CHECK FROM CONNECTION {}", name_of(catalog, files));
+    }
     if feed.csv.header {
         out += "\n  HEADER";
     }

@@ -172,6 +172,8 @@ pub struct FeedClauses {
     pub on_mismatch: OnMismatch,
     /// `RETAIN '7 days'`, and its place.
     pub retain: Option<(u64, usize)>,
+    /// The connection that has messages which were too large.
+    pub claim_check: Option<Name>,
 }
 
 #[derive(Clone, Debug)]

@@ -62,6 +62,11 @@ impl Feed {
         }
     }
 
+    /// Another message in the place of a row's.
+    pub fn instead(&mut self, table: &FollowedTable, row: &Row, commit: u64, message: Encoded) {
+        self.send(dispatch(Dispatch::IndexValue, table, row, commit, PARTITIONS), message);
+    }
+
     pub fn watermark(&mut self, partition: usize, ts: u64) {
         let message = self.encoder.watermark(ts);
         self.send(partition, message);

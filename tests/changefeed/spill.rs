@@ -45,6 +45,7 @@ async fn read(root: &Path, store: &Arc<Store>, limits: Limits, rows: u64) -> Res
         upstream: None,
         copies: Copies::No,
         quarantine: None,
+        claims: None,
         stops_at_mismatch: false,
         allows_reordering: false,
     };

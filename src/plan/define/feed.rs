@@ -75,7 +75,31 @@ pub(super) fn feed(
         on_bad_message: clauses.on_bad_message,
         on_mismatch: clauses.on_mismatch,
         retain_seconds: clauses.retain.map(|(seconds, _)| seconds),
+        claim_check: claim_check(catalog, format, from, clauses)?,
     })
+}
+
+/// The connection that has messages which were too large.
+fn claim_check(
+    catalog: &Catalog,
+    format: FeedFormat,
+    from: ConnectionKind,
+    clauses: &FeedClauses,
+) -> Result<Option<ObjectId>, PlanError> {
+    let Some(name) = &clauses.claim_check else { return Ok(None) };
+    let files = connection_of(catalog, name)?;
+    if !matches!(format, FeedFormat::CanalJson | FeedFormat::OpenProtocol | FeedFormat::Simple) {
+        let message = format!("'{}' has no claim checks", format.word());
+        return wrong(message, "leave CLAIM CHECK out: it is of TiCDC's messages", name.at);
+    }
+    if from != ConnectionKind::Kafka {
+        return wrong("no message in files is too large", "leave CLAIM CHECK out: it is of messages in Kafka", name.at);
+    }
+    if files.kind != ConnectionKind::Files {
+        let message = format!("a {} connection has no files", files.kind.word());
+        return wrong(message, "name a FILES connection whose PATH is the claim-check-storage-uri", name.at);
+    }
+    Ok(Some(files.id))
 }
 
 /// Why a row may not be as the feed says that it was, though nothing is wrong.

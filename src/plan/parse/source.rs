@@ -58,6 +58,7 @@ const FEED_CLAUSES: &[&str] = &[
     "COMPRESSION",
     "ON BAD MESSAGE",
     "ON MISMATCH",
+    "CLAIM CHECK FROM CONNECTION",
     "DELIMITER",
     "HEADER",
     "SCHEMAS FROM CONNECTION",
@@ -118,12 +119,15 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
                 let found = FeedCompression::ALL.into_iter().find(|compression| compression.word() == word);
                 feed.compression = found.expect("it is one of the words");
             }
+            ("CLAIM CHECK FROM CONNECTION", Some(feed)) => {
+                feed.claim_check = Some(cursor.local_name("a connection's name")?);
+            }
             ("TIME ZONE", Some(feed)) => feed.time_zone = Some((cursor.text("a time zone")?, cursor.at())),
             (clause, Some(feed)) => {
                 feed.schemas = Some(cursor.local_name("a connection's name")?);
                 feed.snapshot = clause.starts_with("SNAPSHOT");
                 // One of them names the connection.
-                left.retain(|word| !word.ends_with("FROM CONNECTION"));
+                left.retain(|word| !matches!(*word, "SCHEMAS FROM CONNECTION" | "SNAPSHOT FROM CONNECTION"));
             }
             (clause, None) => unreachable!("{clause} is offered to changefeeds only"),
         }

@@ -12,6 +12,8 @@
 //! - a message that cannot be read stops the source at its place, and nothing behind it is taken; or, where the source
 //!   says so and nothing but the message itself is lost (`BadMessage::can_be_left_out`), it becomes a row of the
 //!   source's quarantine in the transaction whose position is the first one past it, once, whatever is read again;
+//! - what a message says to lie in a file (a claim check) is fetched before anything behind it is taken, from the one
+//!   place that the source names, and stands for the message;
 //! - a mismatch (an insert over another row, an update or a delete of none) is healed and counted; it stops the source
 //!   only where it cannot be a repetition: by watermarks, whose collector drops what it gave before, with everything
 //!   from the beginning on or a snapshot in the store. Then each transaction is compared with the store after all
@@ -29,6 +31,7 @@ pub mod quarantine;
 mod run;
 pub mod spill;
 mod statements;
+mod take;
 pub mod upserts;
 
 use std::sync::Arc;
@@ -38,6 +41,7 @@ use async_trait::async_trait;
 use crate::row::ObjectId;
 use crate::sources::collect::window::Limits;
 use crate::sources::formats::Decode;
+use crate::sources::log::files::storage::Storage;
 use crate::sources::log::{Begin, Log};
 use crate::sources::mysql::connect::Options;
 use crate::sources::{Event, Link, Positions, Source, Start};
@@ -79,6 +83,8 @@ pub struct Changefeed {
     pub copies: Copies,
     /// The table of messages that cannot be read; `None`: the source stops at them.
     pub quarantine: Option<ObjectId>,
+    /// Where the files of messages are that were too large.
+    pub claims: Option<Arc<dyn Storage>>,
     /// A row that is not as the feed says that it was stops the source: only where the feed's repetitions are known as
     /// such, and everything before it is in the store.
     pub stops_at_mismatch: bool,

@@ -16,7 +16,7 @@ use crate::sources::collect::marked::Marked;
 use crate::sources::collect::rows::Rows;
 use crate::sources::collect::window::Window;
 use crate::sources::collect::{Collect, Complete};
-use crate::sources::formats::{Message, Said, Tables};
+use crate::sources::formats::Tables;
 use crate::sources::log::{Entry, Fault, Partition};
 use crate::sources::{Command, Event, FollowedTable, Link, Start, Stop, Transaction};
 use crate::store::{Changes, Store, StoreError};
@@ -72,7 +72,7 @@ pub struct Runner {
     new: Vec<FollowedTable>,
     /// Their rows, where they were copied.
     pub(super) copied: Vec<(ObjectId, u64)>,
-    quarantine: Option<Quarantine>,
+    pub(super) quarantine: Option<Quarantine>,
     pub(super) standing: Standing,
     /// Of the last transaction, since the task began.
     pub(super) sent: Option<Position>,
@@ -173,15 +173,37 @@ impl Runner {
                 entries = self.feed.log.next() => entries.map_err(Broken::Fault)?,
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Vec::new(),
             };
-            if !entries.is_empty() {
+            let gave = !entries.is_empty();
+            let taken = self.take_all(&partitions, &mut *collector, entries).await?;
+            if gave && taken.is_ok() {
                 self.back_off.reset();
             }
-            let taken = entries.into_iter().try_for_each(|entry| self.take(&partitions, &mut *collector, entry));
             // Also where a message cannot be read: what is whole before it is shown.
             self.hand_on(&partitions, &mut *collector).await?;
-            taken.map_err(|stop| Broken::Fault(spill::fault(stop)))?;
+            taken.map_err(Broken::Fault)?;
             self.pace(&*collector, &mut paused)?;
         }
+    }
+
+    /// Takes messages up to the first that cannot be; what files have of them may be much more than they are.
+    async fn take_all(
+        &mut self,
+        partitions: &[Partition],
+        collector: &mut dyn Collect,
+        entries: Vec<Entry>,
+    ) -> Result<Result<(), Fault>, Broken> {
+        let mut fetched = 0;
+        for entry in entries {
+            match self.take(partitions, collector, entry).await {
+                Ok(bytes) => fetched += bytes,
+                Err(fault) => return Ok(Err(fault)),
+            }
+            if fetched > HELD_BYTES {
+                self.hand_on(partitions, collector).await?;
+                fetched = 0;
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// As it was when everything up to the position had been sent.
@@ -222,33 +244,6 @@ impl Runner {
             // What is followed stays in the store: a later view finds it there.
             Some(Command::Forget(_) | Command::Refresh(_)) => Ok(()),
         }
-    }
-
-    fn take(&mut self, partitions: &[Partition], collector: &mut dyn Collect, entry: Entry) -> Result<(), Stop> {
-        let partition = &partitions[entry.partition];
-        let message = Message {
-            key: entry.key.as_deref(),
-            value: entry.value.as_deref(),
-            topic: partition.topic.as_str(),
-            partition: partition.number,
-            offset: entry.offset,
-            written_ms: entry.written_ms,
-            begins_file: entry.begins_file,
-        };
-        let mut said: Vec<Said> = Vec::new();
-        let place = || format!("topic {}, partition {}, offset {}", partition.topic, partition.number, entry.offset);
-        let placed = |stop: Stop| Stop { message: format!("{}: {}", place(), stop.message), ..stop };
-        if let Err(bad) = self.feed.decode.decode(message, &self.tables, &mut said) {
-            let Some(quarantine) = self.quarantine.as_mut().filter(|_| bad.can_be_left_out()) else {
-                return Err(placed(bad.stop()));
-            };
-            said.clear();
-            let kept = &mut self.standing.kept;
-            if quarantine.keep(&self.link.store, kept, partition, &entry, &bad).map_err(placed)? {
-                tracing::warn!(source = %self.link.id, code = bad.code, "kept in quarantine: {}: {bad}", place());
-            }
-        }
-        collector.take(entry.partition, entry.offset, said).map_err(placed)
     }
 
     /// Sends what is whole, with the position after it.

@@ -10,9 +10,10 @@ mod row;
 use serde::de::DeserializeSeed;
 
 use self::message::{Envelope, Extension, Reader};
+use super::claim::CLAIM_CHECK;
 use super::inflate::inflate;
 use super::past::Past;
-use super::wire::LARGE_MESSAGES;
+use super::wire::{CLAIMED_MESSAGES, LARGE_MESSAGES};
 use super::{BadMessage, Decode, Message, Op, RowChange, Said, SchemaChange, Settings, Tables, tso_ms};
 use crate::sources::mysql::gtid::GtidSet;
 
@@ -201,6 +202,16 @@ impl Decode for Canal {
     fn pass_over(&mut self, set: GtidSet) {
         self.past = Past::of(set);
     }
+
+    fn claimed(&self, message: Message<'_>) -> Option<String> {
+        let bytes = inflate(self.settings.compression, message.value?).ok()?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let message = Reader(&Tables::default()).deserialize(&mut json).ok()?;
+        // Of several texts one would stand for all.
+        json.end().ok()?;
+        let location = message.extension?.claim_check_location?.into_owned();
+        Some(location).filter(|location| !location.is_empty())
+    }
 }
 
 fn no_json(e: serde_json::Error) -> BadMessage {
@@ -211,14 +222,18 @@ fn no_json(e: serde_json::Error) -> BadMessage {
 /// What is wrong with a message that stands for a row too large for it.
 fn too_large(extension: &Extension) -> Option<BadMessage> {
     let location = extension.claim_check_location.as_deref().filter(|location| !location.is_empty());
-    let (code, reason) = match (location, extension.only_handle_key) {
+    let (code, reason, remedy) = match (location, extension.only_handle_key) {
         (Some(location), _) => {
-            ("CLAIM_CHECK", format!("a row was too large, and lies in {}", super::text::shown(location)))
+            let reason = format!("a row was too large, and lies in {}", super::text::shown(location));
+            (CLAIM_CHECK, reason, CLAIMED_MESSAGES)
         }
-        (None, Some(true)) => ("HANDLE_KEY_ONLY", "a row was too large, and the message has only its key".to_string()),
+        (None, Some(true)) => {
+            let reason = "a row was too large, and the message has only its key".to_string();
+            ("HANDLE_KEY_ONLY", reason, LARGE_MESSAGES)
+        }
         _ => return None,
     };
-    Some(BadMessage { code, reason, remedy: LARGE_MESSAGES.into() })
+    Some(BadMessage { code, reason, remedy: remedy.into() })
 }
 
 fn no_rows(kind: &str, database: &str, table: &str, sql: Option<&str>) -> BadMessage {

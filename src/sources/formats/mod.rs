@@ -17,6 +17,7 @@
 //! turns them into differences when it commits them.
 
 pub mod canal;
+pub mod claim;
 pub mod debezium;
 pub mod inflate;
 pub mod open;
@@ -52,6 +53,11 @@ pub struct Message<'a> {
 pub trait Decode: Send {
     /// Appends what the message says.
     fn decode(&mut self, message: Message<'_>, tables: &Tables, said: &mut Vec<Said>) -> Result<(), BadMessage>;
+
+    /// Where a message says that it lies as a whole, if that is all that it says ([`claim`]).
+    fn claimed(&self, _message: Message<'_>) -> Option<String> {
+        None
+    }
 
     /// From now on nothing is said of these transactions, since the tables were copied behind them.
     fn pass_over(&mut self, _: GtidSet) {

@@ -47,6 +47,14 @@ impl Decode for OpenProtocol {
         }
         result
     }
+
+    fn claimed(&self, message: Message<'_>) -> Option<String> {
+        let mut keys = message.key?;
+        number(&mut keys)?;
+        let key = Key::read(piece(&mut keys, "key").ok()?).ok()?;
+        // Of several events one would stand for all.
+        key.claim_check.filter(|_| keys.is_empty())
+    }
 }
 
 impl OpenProtocol {

@@ -51,6 +51,11 @@ impl Decode for Simple {
         }
         Ok(())
     }
+
+    fn claimed(&self, message: Message<'_>) -> Option<String> {
+        let value = inflate(self.settings.compression, message.value?).ok()?;
+        Event::read(&value).ok()?.claim_check
+    }
 }
 
 impl Simple {

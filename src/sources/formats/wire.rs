@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::claim::CLAIM_CHECK;
 use super::{BadMessage, Op, Row, RowChange, Said, TableOf, text, tso_ms};
 use crate::row::datum::Datum;
 use crate::row::schema::Column;
@@ -82,18 +83,23 @@ pub fn schema_changed(reason: String) -> BadMessage {
 /// Why a message has less than its row, if the row was too large for Kafka: the message has only the key, and maybe
 /// names where the row lies.
 pub fn too_large(table: &str, only_handle_key: bool, location: Option<&str>) -> Option<BadMessage> {
-    let (code, reason) = match location {
+    let (code, reason, remedy) = match location {
         Some(location) => {
             let location = text::shown(location);
-            ("CLAIM_CHECK", format!("a row of {table} was too large, and lies in {location}"))
+            (CLAIM_CHECK, format!("a row of {table} was too large, and lies in {location}"), CLAIMED_MESSAGES)
         }
         None if only_handle_key => {
-            ("HANDLE_KEY_ONLY", format!("a row of {table} was too large, and the message has only its key"))
+            let reason = format!("a row of {table} was too large, and the message has only its key");
+            ("HANDLE_KEY_ONLY", reason, LARGE_MESSAGES)
         }
         None => return None,
     };
-    Some(BadMessage { code, reason, remedy: LARGE_MESSAGES.into() })
+    Some(BadMessage { code, reason, remedy: remedy.into() })
 }
+
+/// What to do where rows lie in files, and nobody has said where those are.
+pub const CLAIMED_MESSAGES: &str = "create the source anew with CLAIM CHECK FROM CONNECTION name: a FILES connection \
+    whose PATH is the changefeed's claim-check-storage-uri";
 
 /// What to do where rows are too large for their messages.
 pub const LARGE_MESSAGES: &str = "set `large-message-handle-option = \"none\"` under \

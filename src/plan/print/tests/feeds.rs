@@ -69,6 +69,17 @@ const CASES: &[(&str, &str, &str)] = &[
         "up",
         "no timestamps that tell",
     ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'csv' CLAIM CHECK FROM CONNECTION k TABLES (a.b (c INT))",
+        "k TABLES",
+        "'csv' has no claim checks",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'simple' CLAIM CHECK FROM CONNECTION k \
+             TABLES (a.b (c INT PRIMARY KEY))",
+        "k TABLES",
+        "a KAFKA connection has no files",
+    ),
     ("CREATE CONNECTION c TO FILES (PATH 'data', REGION 'r')", "REGION", "of an object store"),
     ("CREATE CONNECTION c TO FILES (PATH 'gcs://b/p')", "PATH", "files in `gcs://` cannot be read"),
     ("CREATE CONNECTION c TO FILES (PATH 's3://b?access-key=x')", "PATH", "options of their own"),
