@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidemill::config::Secret;
+use tidemill::sources::log::files::FilesLog;
 use tidemill::sources::log::files::objects::{Keys, Objects, Options};
 use tidemill::sources::log::files::storage::{Lines, Storage, Whole};
+use tidemill::sources::log::{Begin, Log, Offsets};
 
 use crate::bank::{self, Bank, Event, TABLES, VIEWS, check_port};
 use crate::s3_server::{KEY, Store};
@@ -152,6 +155,25 @@ async fn a_sink_uri_is_read_with_the_environments_keys_and_refusals_are_told() {
     assert!(!server.log().contains("wrong-key") && !server.log().contains(KEY), "{}", server.log());
 }
 
+/// Also where several objects are asked for at once.
+async fn lines_come_in_order(objects: &Arc<dyn Storage>, wanted: u64) {
+    let mut log = FilesLog::new(Arc::clone(objects), Lines::Changes);
+    let partitions = log.open(&Offsets::default(), Begin::Earliest).await.unwrap();
+    let (of_t, began) = (partitions.iter().position(|partition| partition.topic == "t").unwrap(), Instant::now());
+    let (mut found, mut of_others) = (Vec::new(), 0);
+    while (found.len() as u64) < wanted || of_others < 600_001 {
+        for entry in log.next().await.unwrap() {
+            if entry.partition == of_t {
+                found.push(String::from_utf8(entry.value.unwrap()).unwrap());
+            } else {
+                of_others += 1;
+            }
+        }
+    }
+    println!("{wanted} small objects and a large one in {:?}", began.elapsed());
+    assert_eq!(found, (1..=wanted).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_of_many_pages_has_what_was_not_read_and_large_objects_come_in_pieces() {
     const OBJECTS: u64 = 2_100;
@@ -169,6 +191,7 @@ async fn a_listing_of_many_pages_has_what_was_not_read_and_large_objects_come_in
     let endpoint = Some(store.endpoint());
     let objects: Arc<dyn Storage> =
         Arc::new(Objects::new(&Options { bucket, prefix, endpoint, region: None, keys }).unwrap());
+    lines_come_in_order(&objects, OBJECTS).await;
     tokio::task::spawn_blocking(move || {
         for from in [0, 1, 2, 990, 1_000, 1_001, 2_050, OBJECTS] {
             let known = BTreeMap::from([("t".to_string(), from)]);

@@ -99,7 +99,10 @@ impl Folder {
         let Some(file) = files.get(self.number).filter(has_more) else { return Ok(None) };
         let reader = match &mut self.open {
             Some(reader) => reader,
-            none => none.insert(storage.open(&self.topic, file, self.place)?),
+            none => {
+                storage.foresee(&self.topic, &mut files.after(self.number));
+                none.insert(storage.open(&self.topic, file, self.place)?)
+            }
         };
         let mut line = Vec::new();
         let read = Read::take(&mut **reader, LINE_BYTES_MAX).read_until(b'\n', &mut line);

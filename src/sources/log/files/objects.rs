@@ -3,9 +3,10 @@
 //! Objects are whole when they are first seen and do not change. What a listing costs is the number of its pages:
 //! where TiCDC's names tell their order (`CDC000001.json`), those that were read are jumped over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead, Read};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,10 @@ const RETRIES_MAX: usize = 4;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is read of an object at a time.
 const CHUNK_BYTES: u64 = 4 << 20;
+/// Small objects are asked for before they are opened: so many of a folder, as many again of others.
+const AHEAD_OF_FOLDER: usize = 16;
+const AHEAD_MAX: usize = 2 * AHEAD_OF_FOLDER;
+const AHEAD_BYTES: u64 = 1 << 20;
 /// Of what a store says of a fault.
 const REASON_CHARS_MAX: usize = 300;
 /// Where a machine of a cloud is asked who it is, if nothing else tells.
@@ -60,7 +65,12 @@ pub struct Objects {
     prefix: String,
     /// On which requests run: the connections that they share live there.
     runtime: Handle,
+    /// What was asked for before it is opened, the oldest first.
+    ahead: Arc<Mutex<VecDeque<(Path, Asked)>>>,
 }
+
+/// A piece that is on its way.
+type Asked = Receiver<Result<Piece, object_store::Error>>;
 
 impl Objects {
     /// Asks nothing yet. To be called on the runtime that is to make the requests.
@@ -86,20 +96,22 @@ impl Objects {
         let retry = RetryConfig { max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
         let store = builder.with_client_options(client).with_retry(retry).build().map_err(|e| reason(&e))?;
         let (bucket, prefix) = (options.bucket.clone(), options.prefix.clone());
-        Ok(Objects { store: Arc::new(store), bucket, prefix, runtime: Handle::current() })
+        Ok(Objects { store: Arc::new(store), bucket, prefix, runtime: Handle::current(), ahead: Arc::default() })
     }
 
-    /// Runs requests where they belong while this thread waits.
-    fn wait<T: Send + 'static>(
-        &self,
-        requests: impl Future<Output = Result<T, object_store::Error>> + Send + 'static,
-    ) -> Result<Result<T, object_store::Error>, Fault> {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    /// Runs requests where they belong.
+    fn ask<T: Send + 'static>(&self, requests: impl Future<Output = T> + Send + 'static) -> Receiver<T> {
+        let (sender, receiver) = sync_channel(1);
         self.runtime.spawn(async move {
-            // Nobody waits any more only where the thread was ended.
+            // Nobody wants the answer any more where it was dropped.
             let _ = sender.send(requests.await);
         });
-        receiver.recv().map_err(|_| self.lost("", "the server ends"))
+        receiver
+    }
+
+    /// Likewise, while this thread waits.
+    fn wait<T: Send + 'static>(&self, requests: impl Future<Output = T> + Send + 'static) -> Result<T, Fault> {
+        self.ask(requests).recv().map_err(|_| self.lost("", "the server ends"))
     }
 
     fn path(&self, path: &str) -> Result<Path, Fault> {
@@ -129,16 +141,21 @@ impl Objects {
     }
 
     /// Of an object, and its mark, by which a later piece is known to be of the same.
-    fn piece(&self, path: Path, from: u64, to: u64, mark: Option<String>) -> Result<Piece, object_store::Error> {
+    fn piece(&self, path: Path, from: u64, to: u64, mark: Option<String>) -> Asked {
         let store = Arc::clone(&self.store);
-        let piece = self.wait(async move {
+        self.ask(async move {
             let options = GetOptions::default().with_range(Some(from..to)).with_if_match(mark);
             let got = store.get_opts(&path, options).await?;
             let mark = got.meta.e_tag.clone();
             Ok(Piece { bytes: got.bytes().await?, mark })
-        });
-        piece
-            .unwrap_or_else(|fault| Err(object_store::Error::Generic { store: "S3", source: fault.to_string().into() }))
+        })
+    }
+
+    /// What was asked for beforehand.
+    fn asked(&self, path: &Path) -> Option<Asked> {
+        let mut ahead = self.ahead.lock().expect("no panic while it is held");
+        let at = ahead.iter().position(|(asked, _)| asked == path)?;
+        ahead.remove(at).map(|(_, asked)| asked)
     }
 }
 
@@ -185,8 +202,25 @@ impl Storage for Objects {
 
     fn open(&self, folder: &str, file: &FileAt, place: u64) -> Result<Box<dyn BufRead + Send>, Fault> {
         let path = self.path(&below(folder, &file.name))?;
-        let chunk = Bytes::new();
-        Ok(Box::new(Reader { objects: self.clone(), path, next: place, end: file.bytes, mark: None, chunk }))
+        let asked = if place == 0 { self.asked(&path) } else { None };
+        let (objects, chunk) = (self.clone(), Bytes::new());
+        Ok(Box::new(Reader { objects, path, next: place, end: file.bytes, mark: None, chunk, asked }))
+    }
+
+    fn foresee(&self, folder: &str, files: &mut dyn Iterator<Item = &FileAt>) {
+        let small = files.take(AHEAD_OF_FOLDER).filter(|file| (1..=AHEAD_BYTES).contains(&file.bytes));
+        let mut ahead = self.ahead.lock().expect("no panic while it is held");
+        for file in small {
+            // A name that cannot be asked for is told when it is opened.
+            let Ok(path) = self.path(&below(folder, &file.name)) else { continue };
+            if ahead.iter().all(|(asked, _)| *asked != path) {
+                let asked = self.piece(path.clone(), 0, file.bytes, None);
+                ahead.push_back((path, asked));
+                if ahead.len() > AHEAD_MAX {
+                    ahead.pop_front();
+                }
+            }
+        }
     }
 
     fn whole(&self, path: &str, bytes_max: u64) -> Result<Whole, Fault> {
@@ -209,7 +243,7 @@ impl Storage for Objects {
         };
         let next = chunk.len() as u64;
         let mut bytes = Vec::with_capacity(end as usize);
-        let mut reader = Reader { objects: self.clone(), path: at, next, end, mark, chunk };
+        let mut reader = Reader { objects: self.clone(), path: at, next, end, mark, chunk, asked: None };
         reader.read_to_end(&mut bytes).map_err(|e| self.lost(path, &e.to_string()))?;
         Ok(Whole::Bytes(bytes))
     }
@@ -239,14 +273,24 @@ struct Reader {
     end: u64,
     mark: Option<String>,
     chunk: Bytes,
+    /// The first piece, where it was asked for beforehand.
+    asked: Option<Asked>,
 }
 
 impl BufRead for Reader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.chunk.is_empty() && self.next < self.end {
             let to = self.end.min(self.next + CHUNK_BYTES);
-            let piece = self.objects.piece(self.path.clone(), self.next, to, self.mark.take());
-            let piece = piece.map_err(|e| io::Error::other(reason(&e)))?;
+            // What failed beforehand is asked for again.
+            let early = self.asked.take().and_then(|asked| asked.recv().ok()?.ok());
+            let piece = match early {
+                Some(piece) => piece,
+                None => {
+                    let asked = self.objects.piece(self.path.clone(), self.next, to, self.mark.take());
+                    let piece = asked.recv().map_err(|_| io::Error::other("the server ends"))?;
+                    piece.map_err(|e| io::Error::other(reason(&e)))?
+                }
+            };
             if piece.bytes.len() as u64 != to - self.next {
                 return Err(io::Error::other("it is not as long as it was listed"));
             }

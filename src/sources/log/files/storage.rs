@@ -31,6 +31,9 @@ pub trait Storage: Send + Sync {
     /// A listed file from a place in it on.
     fn open(&self, folder: &str, file: &FileAt, place: u64) -> Result<Box<dyn BufRead + Send>, Fault>;
 
+    /// Files that are opened next from their beginning: some may be fetched beforehand.
+    fn foresee(&self, _folder: &str, _files: &mut dyn Iterator<Item = &FileAt>) {}
+
     /// A file as a whole.
     fn whole(&self, path: &str, bytes_max: u64) -> Result<Whole, Fault>;
 
@@ -121,6 +124,11 @@ impl Files {
     /// The number of the file behind this one.
     pub fn behind(&self, number: u64) -> Option<u64> {
         self.files.range(number + 1..).next().map(|(number, _)| *number)
+    }
+
+    /// The files behind this one.
+    pub fn after(&self, number: u64) -> impl Iterator<Item = &FileAt> {
+        self.files.range(number + 1..).map(|(_, file)| file)
     }
 
     /// False: there are more than were listed.
