@@ -259,3 +259,39 @@ fn no_bytes_harm_a_decoder() {
     println!("{fine} could be read, {refused} were refused");
     assert!(count < 1000 || (fine > 0 && refused > count / 4));
 }
+
+/// A registry is trusted no more than the messages are.
+#[test]
+fn no_schema_harms_a_decoder() {
+    let seed = std::env::var("TIDEMILL_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(7);
+    println!("TIDEMILL_SEED={seed}");
+    let mut random = Random(seed);
+    let feeds: Vec<Feed> = feeds().into_iter().filter(|feed| !feed.schemas.is_empty()).collect();
+    let (mut read, mut refused) = (0, 0);
+    for _ in 0..3_000 {
+        let feed = &feeds[random.below(feeds.len())];
+        let (number, text) = &feed.schemas[random.below(feed.schemas.len())];
+        let messages: Vec<Parts> = feed
+            .lines
+            .iter()
+            .filter_map(|line| match line {
+                Line::End(_, parts) => Some(parts.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut bytes = text.clone().into_bytes();
+        (0..=random.below(2)).for_each(|_| mutate(&mut random, &mut bytes, &messages));
+        let learned = golden::learned(*number, &String::from_utf8_lossy(&bytes));
+        *(if learned.is_ok() { &mut read } else { &mut refused }) += 1;
+        let mut decoder = feed.decoder();
+        decoder.learn(*number, learned);
+        for message in &messages {
+            let mut said = Vec::new();
+            if decoder.decode(message.message(), &feed.tables, &mut said).is_err() {
+                assert!(said.is_empty(), "a message that cannot be read says nothing");
+            }
+        }
+    }
+    println!("{read} schemas could be read, {refused} were refused");
+    assert!(read > 100 && refused > 100);
+}

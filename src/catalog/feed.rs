@@ -36,6 +36,20 @@ pub struct Feed {
     /// The FILES connection that has messages which were too large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_check: Option<ObjectId>,
+    /// Of Avro; `None`: the connection's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Registry>,
+}
+
+/// A schema registry, and who we are to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registry {
+    pub url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The secret that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<ObjectId>,
 }
 
 /// The table of a source's messages that could not be read: `connection.source.quarantine`.
@@ -136,6 +150,10 @@ pub enum FeedFormat {
     Json,
     /// Likewise.
     Csv,
+    /// Likewise, by schemas of a registry.
+    Avro,
+    /// Debezium's, by schemas of a registry.
+    DebeziumAvro,
 }
 
 impl FeedCompression {
@@ -152,18 +170,29 @@ impl FeedCompression {
 }
 
 impl FeedFormat {
-    pub const ALL: [FeedFormat; 6] = [
+    pub const ALL: [FeedFormat; 8] = [
         FeedFormat::CanalJson,
         FeedFormat::OpenProtocol,
         FeedFormat::Simple,
         FeedFormat::DebeziumJson,
+        FeedFormat::DebeziumAvro,
         FeedFormat::Json,
         FeedFormat::Csv,
+        FeedFormat::Avro,
     ];
 
     /// Its messages are rows, and say nothing else.
     pub fn is_plain(self) -> bool {
-        matches!(self, FeedFormat::Json | FeedFormat::Csv)
+        matches!(self, FeedFormat::Json | FeedFormat::Csv | FeedFormat::Avro)
+    }
+
+    pub fn is_debezium(self) -> bool {
+        matches!(self, FeedFormat::DebeziumJson | FeedFormat::DebeziumAvro)
+    }
+
+    /// Its messages are written by schemas of a registry.
+    pub fn is_avro(self) -> bool {
+        matches!(self, FeedFormat::Avro | FeedFormat::DebeziumAvro)
     }
 
     /// As the changefeeds name it.
@@ -175,6 +204,8 @@ impl FeedFormat {
             FeedFormat::DebeziumJson => "debezium-json",
             FeedFormat::Json => "json",
             FeedFormat::Csv => "csv",
+            FeedFormat::Avro => "avro",
+            FeedFormat::DebeziumAvro => "debezium-avro",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::feed::Feed;
+use crate::catalog::feed::{Feed, Registry};
 use crate::config::SslMode;
 use crate::row::ObjectId;
 use crate::row::schema::{Layout, Schema};
@@ -81,6 +81,9 @@ pub struct ConnectionOptions {
     pub brokers: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<SaslMechanism>,
+    /// Of the schemas that Kafka's messages are written by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Registry>,
     /// The generated shop's random seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -227,15 +230,15 @@ impl Object {
         match self {
             Object::Secret(_) => vec![],
             Object::Connection(connection) => {
-                let keys = connection.options.keys.iter().flat_map(|keys| [keys.access, keys.secret]);
-                let mut needs: Vec<ObjectId> = connection.options.password.into_iter().chain(keys).collect();
-                needs.sort();
-                needs.dedup();
-                needs
+                let options = &connection.options;
+                let keys = options.keys.iter().flat_map(|keys| [keys.access, keys.secret]);
+                let registry = options.registry.iter().filter_map(|registry| registry.password);
+                unique(options.password.into_iter().chain(keys).chain(registry))
             }
             Object::Source(source) => {
                 let others = source.feed.iter().flat_map(|feed| [feed.schemas, feed.claim_check]).flatten();
-                [source.connection].into_iter().chain(others).collect()
+                let registry = source.feed.iter().filter_map(|feed| feed.registry.as_ref()?.password);
+                unique([source.connection].into_iter().chain(others).chain(registry))
             }
             Object::Table(table) => table.source.into_iter().collect(),
             Object::View(view) => {
@@ -244,6 +247,16 @@ impl Object {
             }
         }
     }
+}
+
+fn unique(ids: impl Iterator<Item = ObjectId>) -> Vec<ObjectId> {
+    let mut unique = Vec::new();
+    ids.for_each(|id| {
+        if !unique.contains(&id) {
+            unique.push(id)
+        }
+    });
+    unique
 }
 
 impl Table {

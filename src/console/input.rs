@@ -66,6 +66,7 @@ const KEYWORDS: &[&str] = &[
     "PRIMARY",
     "QUARANTINE",
     "REFRESH",
+    "REGISTRY",
     "REPLACE",
     "REPLAY",
     "RESUME",

@@ -16,7 +16,7 @@ use crate::plan::statement::CreateSource;
 use crate::sources::changefeed::{Changefeed, Consistency, Copies, quarantine};
 use crate::sources::collect::window::Limits;
 use crate::sources::formats::canal::{Canal, Expects};
-use crate::sources::formats::debezium::{Debezium, Modes};
+use crate::sources::formats::debezium::{Debezium, DebeziumAvro, Modes};
 use crate::sources::formats::open::OpenProtocol;
 use crate::sources::formats::plain::{Csv, Encoding, Plain, place};
 use crate::sources::formats::simple::Simple;
@@ -52,6 +52,7 @@ impl Core {
         Ok(Changefeed {
             log,
             decode: decoder(feed),
+            registry: self.registry_of(connection, feed)?,
             consistency: consistency(feed),
             begin: begin(&feed.start),
             limits: Limits::default(),
@@ -141,9 +142,14 @@ impl Core {
         Err(without_kafka())
     }
 
-    /// The tables of a changefeed with their columns: declared, or as another connection knows them.
-    pub async fn tables_of_feed(&self, create: &CreateSource) -> Result<Vec<UpstreamTable>, EngineError> {
+    /// The tables of a changefeed with their columns: declared, or as another connection or a registry knows them.
+    pub async fn tables_of_feed(
+        &self,
+        connection: &Connection,
+        create: &CreateSource,
+    ) -> Result<Vec<UpstreamTable>, EngineError> {
         let feed = create.feed.as_ref().expect("checked with the connection's kind");
+        let format = feed.format.expect("checked with the clauses");
         let mut found = match &feed.schemas {
             Some(name) => {
                 let connection = self.connection_named(name)?;
@@ -153,6 +159,7 @@ impl Core {
                 }
                 self.mysql_tables(&connection, create).await?
             }
+            None if format.is_avro() => self.described_tables(connection, create, feed, format).await?,
             None => Vec::new(),
         };
         for (name, schema) in &create.declared {
@@ -160,7 +167,6 @@ impl Core {
             found.retain(|known| known.database != *database || known.name != *table);
             found.push(UpstreamTable::declared(database, table, schema.clone()));
         }
-        let format = feed.format.expect("checked with the clauses");
         if format.is_plain() {
             found = found.into_iter().map(|table| with_place(table, create)).collect::<Result<_, _>>()?;
         }
@@ -223,8 +229,9 @@ fn begin(start: &StartAt) -> Begin {
 fn consistency(feed: &Feed) -> Consistency {
     match feed.format {
         _ if feed.by_row => Consistency::Rows,
-        FeedFormat::DebeziumJson if feed.transactions.is_some() => Consistency::Transactions,
-        FeedFormat::DebeziumJson | FeedFormat::Json | FeedFormat::Csv => Consistency::Rows,
+        format if format.is_debezium() && feed.transactions.is_some() => Consistency::Transactions,
+        FeedFormat::DebeziumJson | FeedFormat::DebeziumAvro => Consistency::Rows,
+        FeedFormat::Json | FeedFormat::Csv | FeedFormat::Avro => Consistency::Rows,
         FeedFormat::CanalJson | FeedFormat::OpenProtocol | FeedFormat::Simple => Consistency::Watermarks,
     }
 }
@@ -243,7 +250,9 @@ pub fn decoder(feed: &Feed) -> Box<dyn Decode> {
         FeedFormat::OpenProtocol => Box::new(OpenProtocol::new(settings)),
         FeedFormat::Simple => Box::new(Simple::new(settings)),
         FeedFormat::DebeziumJson => Box::new(Debezium::new(Modes::default())),
+        FeedFormat::DebeziumAvro => Box::new(DebeziumAvro::new(Modes::default())),
         FeedFormat::Json => Box::new(Plain::new(settings, Encoding::Json)),
+        FeedFormat::Avro => Box::new(Plain::new(settings, Encoding::Avro)),
         FeedFormat::Csv => {
             let (delimiter, header) = (feed.csv.delimiter.unwrap_or(','), feed.csv.header);
             Box::new(Plain::new(settings, Encoding::Csv(Csv { delimiter, header })))

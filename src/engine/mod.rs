@@ -30,6 +30,7 @@ mod names;
 mod progress;
 mod read;
 mod recover;
+mod registry;
 mod replay;
 mod retain;
 mod show;

@@ -20,10 +20,12 @@ use crate::engine::dml::select_query;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::plan::statement::Name;
 use crate::row::datum::Datum;
+use crate::sources::changefeed::messages::learn;
 use crate::sources::changefeed::quarantine::KEPT_BYTES_MAX;
 use crate::sources::changefeed::upserts::{columns, key_text};
 use crate::sources::formats::plain::place;
 use crate::sources::formats::{Decode, Message, Op, Row, Said, Tables};
+use crate::sources::registry::Registry;
 use crate::store::{Changes, Upsert, Write};
 
 /// Messages whose rows become one tick.
@@ -45,6 +47,7 @@ struct Replay {
     quarantine: Table,
     tables: Tables,
     decode: Box<dyn Decode>,
+    registry: Option<Arc<dyn Registry>>,
     feed: Feed,
 }
 
@@ -81,7 +84,9 @@ impl Core {
             let batch = batch?;
             for from in (0..batch.num_rows()).step_by(MESSAGES_A_TICK_MAX) {
                 let count = MESSAGES_A_TICK_MAX.min(batch.num_rows() - from);
-                let upserts = replay.read(&batch.slice(from, count), &mut lines)?;
+                let messages = batch.slice(from, count);
+                replay.learn(&messages).await?;
+                let upserts = replay.read(&messages, &mut lines)?;
                 if !upserts.is_empty() {
                     self.send_tick(vec![], Changes::upserts(upserts)).await?;
                 }
@@ -108,11 +113,23 @@ impl Core {
         }
         let feed = source.feed.clone().expect("only a changefeed keeps messages");
         let followed = self.followed(&tables).into_iter().flat_map(|(_, tables)| tables);
-        Ok(Replay { quarantine, tables: Tables::new(followed), decode: decoder(&feed), feed })
+        let registry = self.registry_of(&self.connection(source.connection)?, &feed)?;
+        Ok(Replay { quarantine, tables: Tables::new(followed), decode: decoder(&feed), registry, feed })
     }
 }
 
 impl Replay {
+    /// Has the decoder told of the schemas that messages are written by.
+    async fn learn(&mut self, messages: &RecordBatch) -> Result<(), EngineError> {
+        for at in 0..messages.num_rows() {
+            let kept = Kept::of(messages, &self.quarantine, at);
+            let registry = self.registry.as_deref();
+            let learned = learn(&mut *self.decode, registry, &kept.message(), &self.tables).await;
+            learned.map_err(|fault| EngineError::new(ErrorKind::Connection, fault.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// What becomes of each message, as lines; and what is to be written, both rows and messages.
     fn read(
         &mut self,

@@ -40,7 +40,7 @@ impl Core {
                 Ok(found)
             }
             ConnectionKind::Mysql => self.mysql_tables(connection, create).await,
-            ConnectionKind::Kafka | ConnectionKind::Files => self.tables_of_feed(create).await,
+            ConnectionKind::Kafka | ConnectionKind::Files => self.tables_of_feed(connection, create).await,
             kind => {
                 let message = format!("a {} connection has no changelog to follow", kind.word().to_lowercase());
                 Err(EngineError::new(ErrorKind::NotSupported, message).at(create.connection.at))

@@ -7,6 +7,7 @@ mod feed;
 mod files;
 
 use crate::catalog::Catalog;
+use crate::catalog::feed::Registry;
 use crate::catalog::object::{
     Connection, ConnectionKind, ConnectionOptions, Object, ObjectKind, SaslMechanism, Secret, SecretFrom, Source,
     Table, View, ViewOptions, WideTable,
@@ -34,6 +35,7 @@ pub fn connection(
     given: &[ConnectionOption],
 ) -> Result<Connection, PlanError> {
     let mut options = ConnectionOptions::default();
+    let mut registry = Registry { url: String::new(), user: None, password: None };
     for option in given {
         match (option.name.as_str(), &option.value) {
             ("HOST", OptionValue::Text(host)) => options.host = Some(host.clone()),
@@ -49,6 +51,11 @@ pub fn connection(
             ("BROKERS", OptionValue::Text(brokers)) => options.brokers = Some(brokers.clone()),
             ("SASL MECHANISM", OptionValue::Text(word)) => {
                 options.sasl = SaslMechanism::ALL.into_iter().find(|known| known.word() == word);
+            }
+            ("SCHEMA REGISTRY", OptionValue::Text(url)) => registry.url = url.clone(),
+            ("REGISTRY USER", OptionValue::Text(user)) => registry.user = Some(user.clone()),
+            ("REGISTRY PASSWORD", OptionValue::Secret(secret)) => {
+                registry.password = Some(find(catalog, ObjectKind::Secret, secret)?.id());
             }
             ("SNAPSHOT HOST", OptionValue::Text(host)) => options.snapshot_host = Some(host.clone()),
             ("SEED", OptionValue::Number(seed)) => options.seed = Some(*seed),
@@ -70,6 +77,7 @@ pub fn connection(
     if kind == ConnectionKind::Files {
         files::options(catalog, name.at, given, &mut options)?;
     }
+    options.registry = Some(registry).filter(|registry| !registry.url.is_empty());
     Ok(Connection { id, name: local(name), kind, options })
 }
 
@@ -89,7 +97,7 @@ pub fn source(catalog: &Catalog, id: ObjectId, create: &CreateSource) -> Result<
         }
         (ConnectionKind::Mysql | ConnectionKind::Generator, None) => None,
         (ConnectionKind::Kafka | ConnectionKind::Files, Some(clauses)) => {
-            Some(feed::feed(catalog, connection.kind, create, clauses)?)
+            Some(feed::feed(catalog, connection, create, clauses)?)
         }
         (ConnectionKind::Kafka, None) => {
             return refused("no topic is named".to_string(), "FROM CONNECTION … (TOPIC 'name') FORMAT 'canal-json' …");

@@ -68,6 +68,7 @@ fn create_secret(secret: &Secret) -> String {
 fn create_connection(catalog: &Catalog, connection: &Connection) -> String {
     let given = &connection.options;
     let text = |value: &Option<String>| value.as_deref().map(literal);
+    let registry = given.registry.as_ref();
     let options = [
         ("HOST", text(&given.host)),
         ("PORT", given.port.map(|port| port.to_string())),
@@ -77,6 +78,12 @@ fn create_connection(catalog: &Catalog, connection: &Connection) -> String {
         ("SSL CA", text(&given.ssl_ca)),
         ("SNAPSHOT HOST", text(&given.snapshot_host)),
         ("BROKERS", text(&given.brokers)),
+        ("SCHEMA REGISTRY", registry.map(|registry| literal(&registry.url))),
+        ("REGISTRY USER", registry.and_then(|registry| text(&registry.user))),
+        (
+            "REGISTRY PASSWORD SECRET",
+            registry.and_then(|registry| registry.password).map(|secret| name_of(catalog, secret)),
+        ),
         ("SASL MECHANISM", given.sasl.map(|mechanism| literal(mechanism.word()))),
         ("PATH", text(&given.path)),
         ("ENDPOINT", text(&given.endpoint)),
@@ -139,6 +146,13 @@ fn feed_clauses(catalog: &Catalog, feed: &Feed) -> String {
         StartAt::Offsets { named, others } => read.push(start_offsets(named, *others)),
     }
     let mut out = format!(" ({})\n  FORMAT {}", read.join(", "), literal(feed.format.word()));
+    if let Some(registry) = &feed.registry {
+        let user = registry.user.as_ref().map(|user| format!(", schema.registry.username = {}", literal(user)));
+        let password = registry.password.map(|secret| name_of(catalog, secret));
+        let password = password.map(|secret| format!(", schema.registry.password = SECRET {secret}"));
+        let (user, password) = (user.unwrap_or_default(), password.unwrap_or_default());
+        out += &format!(" (schema.registry = {}{user}{password})", literal(&registry.url));
+    }
     if feed.by_row {
         out += "\n  CONSISTENCY 'row'";
     }

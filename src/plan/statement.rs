@@ -174,6 +174,17 @@ pub struct FeedClauses {
     pub retain: Option<(u64, usize)>,
     /// The connection that has messages which were too large.
     pub claim_check: Option<Name>,
+    pub registry: Option<RegistryClause>,
+}
+
+/// `(schema.registry = 'url', …)` behind a format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryClause {
+    pub url: String,
+    pub user: Option<String>,
+    /// A secret.
+    pub password: Option<Name>,
+    pub at: usize,
 }
 
 #[derive(Clone, Debug)]

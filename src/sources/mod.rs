@@ -27,6 +27,7 @@ pub mod formats;
 pub mod generator;
 pub mod log;
 pub mod mysql;
+pub mod registry;
 
 use std::sync::Arc;
 

@@ -38,6 +38,7 @@ async fn read(root: &Path, store: &Arc<Store>, limits: Limits, rows: u64) -> Res
     let feed = Changefeed {
         log: Box::new(FilesLog::new(Arc::new(Disk::new(root)), Lines::Changes)),
         decode: Box::new(Canal::new(Settings::default(), Expects::TiCdc)),
+        registry: None,
         consistency: Consistency::Watermarks,
         begin: Begin::Earliest,
         limits,

@@ -1,7 +1,7 @@
 //! The decoders under test, by the folder of their golden files.
 
 use tidemill::sources::formats::canal::{Canal, Expects};
-use tidemill::sources::formats::debezium::{Debezium, Modes};
+use tidemill::sources::formats::debezium::{Debezium, DebeziumAvro, Modes};
 use tidemill::sources::formats::open::OpenProtocol;
 use tidemill::sources::formats::plain::{Csv, Encoding, Plain};
 use tidemill::sources::formats::simple::Simple;
@@ -12,7 +12,16 @@ pub type Make = fn(&str, Settings) -> Option<Box<dyn Decode>>;
 
 /// The formats by their folder. A new one is a line here and a folder of cases.
 pub const FORMATS: &[(&str, Make)] =
-    &[("canal", canal), ("debezium", debezium), ("open", open), ("plain", plain), ("simple", simple)];
+    &[("avro", avro), ("canal", canal), ("debezium", debezium), ("open", open), ("plain", plain), ("simple", simple)];
+
+/// By schemas of a registry.
+fn avro(variant: &str, settings: Settings) -> Option<Box<dyn Decode>> {
+    match variant {
+        "plain" => Some(Box::new(Plain::new(settings, Encoding::Avro))),
+        "debezium" => Some(Box::new(DebeziumAvro::new(Modes::default()))),
+        _ => None,
+    }
+}
 
 fn canal(variant: &str, settings: Settings) -> Option<Box<dyn Decode>> {
     let expects = match variant {

@@ -1,7 +1,8 @@
 //! Golden files of changelog formats: what their cases share, and the messages in them.
 //!
 //! A file of `tests/golden/feeds/<format>/` begins with what its cases share: `decoder` and a variant of the format,
-//! settings, tables as CREATE TABLE. Then come cases: `== title`, messages, and after each message what it says. A
+//! settings, `schema NUMBER JSON` as a registry has them (`schema NUMBER !` one that it has not), tables as CREATE
+//! TABLE. Then come cases: `== title`, messages, and after each message what it says. A
 //! message is up to five lines, the last of them `value` or `tombstone`:
 //!
 //! ```text
@@ -18,12 +19,15 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tidemill::plan::parse::parse;
 use tidemill::plan::statement::Statement;
 use tidemill::row::ObjectId;
 use tidemill::row::schema::Schema;
 use tidemill::sources::FollowedTable;
+use tidemill::sources::formats::avro::schema::Schema as Written;
+use tidemill::sources::formats::avro::{Learned, unknown};
 use tidemill::sources::formats::plain::place;
 use tidemill::sources::formats::{Compression, Decode, Message, Settings, Tables};
 
@@ -39,7 +43,25 @@ pub struct Feed {
     pub settings: Settings,
     pub decoder: Box<dyn Decode>,
     pub tables: Tables,
+    pub schemas: Vec<(u32, String)>,
     pub lines: Vec<Line>,
+}
+
+impl Feed {
+    /// A decoder that has not read anything.
+    pub fn decoder(&self) -> Box<dyn Decode> {
+        let mut decoder = (self.make)(&self.variant, self.settings.clone()).expect("the file's own variant");
+        self.schemas.iter().for_each(|(number, text)| decoder.learn(*number, learned(*number, text)));
+        decoder
+    }
+}
+
+/// What a registry that has this text says.
+pub fn learned(number: u32, text: &str) -> Learned {
+    match text {
+        "!" => Err(unknown(number, "the registry does not have it")),
+        text => Written::parse(text, &[]).map(Arc::new).map_err(|why| unknown(number, &why)),
+    }
 }
 
 pub enum Line {
@@ -87,7 +109,7 @@ impl Parts {
 fn feed(format: &'static str, path: PathBuf, make: Make) -> Feed {
     let text = fs::read_to_string(&path).unwrap();
     let (mut variant, mut settings, mut sql) = (String::new(), Settings::default(), String::new());
-    let (mut lines, mut parts, mut in_cases) = (Vec::new(), Parts::default(), false);
+    let (mut lines, mut parts, mut schemas, mut in_cases) = (Vec::new(), Parts::default(), Vec::new(), false);
     for line in text.lines() {
         in_cases |= line.starts_with("== ");
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -96,6 +118,10 @@ fn feed(format: &'static str, path: PathBuf, make: Make) -> Feed {
             (false, "decoder") => variant = rest.to_string(),
             (false, "time_zone_seconds") => settings.time_zone_seconds = rest.parse().unwrap(),
             (false, "compression") => settings.compression = compression(rest),
+            (false, "schema") => {
+                let (number, text) = rest.split_once(' ').expect("a number and a schema");
+                schemas.push((number.parse().unwrap(), text.to_string()));
+            }
             (false, _) => sql += &format!("{line}\n"),
             (true, "topic") => parts.topic = rest.to_string(),
             (true, "at") => parts.stands(rest),
@@ -119,8 +145,11 @@ fn feed(format: &'static str, path: PathBuf, make: Make) -> Feed {
     }
     let decoder = make(&variant, settings.clone());
     let decoder = decoder.unwrap_or_else(|| panic!("{}: no decoder {variant}", path.display()));
-    let finish = if format == "plain" { place::keyed } else { |schema| schema };
-    Feed { format, path, make, variant, settings, decoder, tables: tables(&sql, finish), lines }
+    let finish = if format == "plain" || variant == "plain" { place::keyed } else { |schema| schema };
+    let tables = tables(&sql, finish);
+    let mut feed = Feed { format, path, make, variant, settings, decoder, tables, schemas, lines };
+    feed.decoder = feed.decoder();
+    feed
 }
 
 fn compression(name: &str) -> Compression {

@@ -14,7 +14,7 @@ pub fn decode(feeds: &[Feed], format: &str, data: &[u8]) {
     let of_format: Vec<&Feed> = feeds.iter().filter(|feed| feed.format == format).collect();
     let feed = of_format[*chosen as usize % of_format.len()];
     // Decoders keep what they learnt of tables: each input begins anew.
-    let mut decoder = (feed.make)(&feed.variant, feed.settings.clone()).expect("the file's own variant");
+    let mut decoder = feed.decoder();
     for (key, value) in split(messages) {
         let mut said = Vec::new();
         let message = Message { key, value, topic: "topic", ..Message::default() };

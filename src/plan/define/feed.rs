@@ -1,11 +1,11 @@
 //! The changefeed of a CREATE SOURCE: whether its clauses go together.
 
-use super::connection_of;
+use super::{connection_of, find};
 use crate::catalog::Catalog;
 use crate::catalog::feed::{
-    Csv, Feed, FeedCompression, FeedFormat, OnBadMessage, OnMismatch, StartAt, StartOffset, Topics,
+    Csv, Feed, FeedCompression, FeedFormat, OnBadMessage, OnMismatch, Registry, StartAt, StartOffset, Topics,
 };
-use crate::catalog::object::ConnectionKind;
+use crate::catalog::object::{Connection, ConnectionKind, ObjectKind};
 use crate::plan::functions::cast::Zone;
 use crate::plan::statement::{CreateSource, FeedClauses, Name};
 use crate::plan::{PlanError, PlanErrorKind};
@@ -14,16 +14,17 @@ use crate::sources::formats::plain;
 
 pub(super) fn feed(
     catalog: &Catalog,
-    from: ConnectionKind,
+    connection: &Connection,
     create: &CreateSource,
     clauses: &FeedClauses,
 ) -> Result<Feed, PlanError> {
+    let from = connection.kind;
     let at = create.connection.at;
     let Some(format) = clauses.format else {
         let words = FeedFormat::ALL.map(|format| format!("'{}'", format.word())).join(", ");
         return wrong("a changefeed needs its FORMAT", format!("the formats are {words}"), at);
     };
-    if clauses.transactions.is_some() && format != FeedFormat::DebeziumJson {
+    if clauses.transactions.is_some() && !format.is_debezium() {
         let message = format!("'{}' has no topic of transactions", format.word());
         return wrong(message, "leave TRANSACTIONS TOPIC out", at);
     }
@@ -35,23 +36,8 @@ pub(super) fn feed(
         let message = format!("ON MISMATCH STOP would stop at what is no fault: {why}");
         return wrong(message, "leave it out, and look at `mismatched` in SHOW TABLES", at);
     }
-    if clauses.schemas.is_none() && create.tables.len() != create.declared.len() || create.tables.is_empty() {
-        let hint = "add SCHEMAS FROM CONNECTION name TABLES (database.table, …), or declare them: \
-                    TABLES (database.table (id INT PRIMARY KEY, …))";
-        return wrong("the columns of the followed tables are not known", hint, at);
-    }
-    let keyless = create.declared.iter().find(|(_, schema)| schema.key.is_none());
-    match keyless {
-        Some((table, _)) if !format.is_plain() => {
-            let hint = "changes in messages may come twice: only a key tells whether a row is there already";
-            return wrong(format!("table {table} has no primary key"), hint, table.at);
-        }
-        Some((table, _)) if clauses.upsert.is_some() => {
-            let hint = "declare its PRIMARY KEY, or say FORMAT PLAIN: each message is a row of its own then";
-            return wrong(format!("table {table} has no primary key to upsert by"), hint, table.at);
-        }
-        _ => {}
-    }
+    let registry = registry(catalog, format, connection, clauses, at)?;
+    check_tables(format, create, clauses)?;
     check_plain(format, from, create, clauses)?;
     check_retain(format, from, create, clauses)?;
     check_start(clauses, at)?;
@@ -76,6 +62,7 @@ pub(super) fn feed(
         on_mismatch: clauses.on_mismatch,
         retain_seconds: clauses.retain.map(|(seconds, _)| seconds),
         claim_check: claim_check(catalog, format, from, clauses)?,
+        registry,
     })
 }
 
@@ -102,9 +89,37 @@ fn claim_check(
     Ok(Some(files.id))
 }
 
+/// The registry of this source alone; `None`: the connection's.
+fn registry(
+    catalog: &Catalog,
+    format: FeedFormat,
+    connection: &Connection,
+    clauses: &FeedClauses,
+    at: usize,
+) -> Result<Option<Registry>, PlanError> {
+    if !format.is_avro() {
+        return Ok(None);
+    }
+    if connection.kind != ConnectionKind::Kafka {
+        let message = format!("'{}' is of Kafka's messages, not of files", format.word());
+        return wrong(message, "name a KAFKA connection", at);
+    }
+    let Some(given) = &clauses.registry else {
+        if connection.options.registry.is_some() {
+            return Ok(None);
+        }
+        let hint = "name it once for all, CREATE CONNECTION … TO KAFKA (…, SCHEMA REGISTRY 'http://…'), or here: \
+                    FORMAT … ENCODE AVRO (schema.registry = 'http://…')";
+        return wrong("the schema registry is not known", hint, at);
+    };
+    let password = given.password.as_ref().map(|secret| find(catalog, ObjectKind::Secret, secret));
+    let password = password.transpose()?.map(|secret| secret.id());
+    Ok(Some(Registry { url: given.url.clone(), user: given.user.clone(), password }))
+}
+
 /// Why a row may not be as the feed says that it was, though nothing is wrong.
 fn may_mismatch(format: FeedFormat, clauses: &FeedClauses) -> Option<&'static str> {
-    if format == FeedFormat::DebeziumJson || format.is_plain() || clauses.by_row {
+    if format.is_debezium() || format.is_plain() || clauses.by_row {
         return Some("without watermarks changes that come again cannot be told from new ones");
     }
     if clauses.start != StartAt::Earliest && !clauses.snapshot {
@@ -125,8 +140,8 @@ fn schemas(catalog: &Catalog, format: FeedFormat, clauses: &FeedClauses) -> Resu
 
 /// Messages must tell which of them the copy has: by commit timestamps of a TiDB, or by GTIDs of a MySQL.
 fn check_snapshot(from: ConnectionKind, format: FeedFormat, clauses: &FeedClauses, at: usize) -> Result<(), PlanError> {
-    let has_times = !(format == FeedFormat::DebeziumJson || format.is_plain() || clauses.by_row);
-    let has_gtids = format == FeedFormat::DebeziumJson || (format == FeedFormat::CanalJson && clauses.by_row);
+    let has_times = !(format.is_debezium() || format.is_plain() || clauses.by_row);
+    let has_gtids = format.is_debezium() || (format == FeedFormat::CanalJson && clauses.by_row);
     match from {
         ConnectionKind::Tidb if has_times => Ok(()),
         ConnectionKind::Mysql if has_gtids && clauses.transactions.is_none() => Ok(()),
@@ -152,6 +167,36 @@ fn check_snapshot(from: ConnectionKind, format: FeedFormat, clauses: &FeedClause
             let hint = "SNAPSHOT FROM CONNECTION names the TIDB or MYSQL whose changes the feed sends";
             wrong(message, hint, at)
         }
+    }
+}
+
+/// Their columns are known, and so are their keys where rows are to be told apart.
+fn check_tables(format: FeedFormat, create: &CreateSource, clauses: &FeedClauses) -> Result<(), PlanError> {
+    let at = create.connection.at;
+    let named = create.tables.iter().all(|table| table.parts[1] != "*");
+    let by_registry = format.is_avro() && named;
+    let declared = create.tables.len() == create.declared.len();
+    if clauses.schemas.is_none() && !declared && !by_registry || create.tables.is_empty() {
+        let hint = match format.is_avro() {
+            true => "name each table: TABLES (database.table, …); its columns are those that the registry has",
+            false => {
+                "add SCHEMAS FROM CONNECTION name TABLES (database.table, …), or declare them: \
+                 TABLES (database.table (id INT PRIMARY KEY, …))"
+            }
+        };
+        return wrong("the columns of the followed tables are not known", hint, at);
+    }
+    let keyless = create.declared.iter().find(|(_, schema)| schema.key.is_none());
+    match keyless {
+        Some((table, _)) if !format.is_plain() => {
+            let hint = "changes in messages may come twice: only a key tells whether a row is there already";
+            wrong(format!("table {table} has no primary key"), hint, table.at)
+        }
+        Some((table, _)) if clauses.upsert.is_some() => {
+            let hint = "declare its PRIMARY KEY, or say FORMAT PLAIN: each message is a row of its own then";
+            wrong(format!("table {table} has no primary key to upsert by"), hint, table.at)
+        }
+        _ => Ok(()),
     }
 }
 

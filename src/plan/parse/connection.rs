@@ -5,7 +5,8 @@ use crate::catalog::object::SaslMechanism;
 use crate::config::SslMode;
 use crate::plan::parse::create::IF_NOT_EXISTS;
 use crate::plan::parse::cursor::{Cursor, error};
-use crate::plan::statement::{ConnectionKind, ConnectionOption, OptionValue, Statement};
+use crate::plan::parse::registry;
+use crate::plan::statement::{ConnectionKind, ConnectionOption, Name, OptionValue, Statement};
 use crate::plan::{PlanError, PlanErrorKind};
 
 struct Known {
@@ -22,6 +23,7 @@ enum Value {
     Secret,
     SslMode,
     Mechanism,
+    Url,
 }
 
 const SERVER: &[Known] = &[
@@ -45,6 +47,9 @@ const KAFKA: &[Known] = &[
     Known { name: "PASSWORD", value: Value::Secret, required: false },
     Known { name: "SSL MODE", value: Value::SslMode, required: false },
     Known { name: "SSL CA", value: Value::Text, required: false },
+    Known { name: "SCHEMA REGISTRY", value: Value::Url, required: false },
+    Known { name: "REGISTRY USER", value: Value::Text, required: false },
+    Known { name: "REGISTRY PASSWORD", value: Value::Secret, required: false },
 ];
 const FILES: &[Known] = &[
     Known { name: "PATH", value: Value::Text, required: true },
@@ -87,6 +92,13 @@ pub(super) fn connection(cursor: &mut Cursor) -> Result<Statement, PlanError> {
         .filter(|known| known.required && !options.iter().any(|option| option.name == known.name))
         .map(|known| known.name)
         .collect();
+    let given = |name: &str| options.iter().find(|option| option.name == name);
+    if let Some(of) = given("REGISTRY USER").or(given("REGISTRY PASSWORD"))
+        && given("SCHEMA REGISTRY").is_none()
+    {
+        let message = format!("{} is given without SCHEMA REGISTRY", of.name);
+        return Err(error(PlanErrorKind::Syntax, message, of.at));
+    }
     if !missing.is_empty() {
         let message = format!("a {} connection needs {}", to.word(), missing.join(" and "));
         return Err(error(PlanErrorKind::Syntax, message, name.at));
@@ -116,16 +128,21 @@ fn option(cursor: &mut Cursor, kind: ConnectionKind) -> Result<ConnectionOption,
             let words = SaslMechanism::ALL.map(SaslMechanism::word);
             OptionValue::Text(one_of_texts(cursor, "SASL mechanism", &words)?)
         }
-        Value::Secret if !cursor.word("SECRET") => {
-            let (what, secret) =
-                if option.name == "PASSWORD" { ("password", "db_password") } else { ("key", "s3_key") };
-            let variable = secret.to_uppercase();
-            let hint = format!("CREATE SECRET {secret} FROM ENV '{variable}', then {} SECRET {secret}", option.name);
-            return Err(cursor.refuse(format!("a {what} is not written into a statement"), hint));
-        }
-        Value::Secret => OptionValue::Secret(cursor.local_name("a secret's name")?),
+        Value::Url => OptionValue::Text(registry::url(cursor)?),
+        Value::Secret => OptionValue::Secret(secret(cursor, option.name)?),
     };
     Ok(ConnectionOption { name: option.name.to_string(), value, at })
+}
+
+/// `SECRET name` behind an option: what is secret stands in no statement.
+pub(super) fn secret(cursor: &mut Cursor, option: &str) -> Result<Name, PlanError> {
+    if !cursor.word("SECRET") {
+        let (what, secret) = if option.contains("KEY") { ("key", "s3_key") } else { ("password", "db_password") };
+        let variable = secret.to_uppercase();
+        let hint = format!("CREATE SECRET {secret} FROM ENV '{variable}', then {option} SECRET {secret}");
+        return Err(cursor.refuse(format!("a {what} is not written into a statement"), hint));
+    }
+    cursor.local_name("a secret's name")
 }
 
 fn unknown_option(cursor: &Cursor, kind: ConnectionKind) -> PlanError {

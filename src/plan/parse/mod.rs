@@ -12,6 +12,7 @@ mod connection;
 mod create;
 mod cursor;
 mod query;
+mod registry;
 mod source;
 mod ticdc;
 

@@ -5,7 +5,7 @@ use crate::plan::parse::columns;
 use crate::plan::parse::connection::one_of_texts;
 use crate::plan::parse::create::IF_NOT_EXISTS;
 use crate::plan::parse::cursor::{Cursor, error};
-use crate::plan::parse::ticdc;
+use crate::plan::parse::{registry, ticdc};
 use crate::plan::statement::{
     CreateSource, FeedClauses, FeedCompression, FeedFormat, Name, OnBadMessage, OnMismatch, OtherPartitions, StartAt,
     StartOffset, Statement, Topics,
@@ -231,26 +231,32 @@ fn delimiter(cursor: &mut Cursor) -> Result<char, PlanError> {
     }
 }
 
-/// `'canal-json'`, or in RisingWave's words `CANAL ENCODE JSON`.
+/// `'canal-json'`, or in RisingWave's words `CANAL ENCODE JSON`; of Avro also where its schemas are.
 fn format(cursor: &mut Cursor, feed: &mut FeedClauses) -> Result<(), PlanError> {
     let at = cursor.at();
     if cursor.next_is_text() {
         feed.format = Some(format_text(cursor)?);
-        return Ok(());
+    } else {
+        let word = cursor.expect_one_of(&["CANAL", "DEBEZIUM", "PLAIN", "UPSERT"])?;
+        cursor.expect_word("ENCODE")?;
+        let encodings: &[&str] = match word {
+            "CANAL" => &["JSON"],
+            "DEBEZIUM" => &["JSON", "AVRO"],
+            _ => &["JSON", "CSV", "AVRO"],
+        };
+        feed.format = Some(match (word, cursor.expect_one_of(encodings)?) {
+            ("CANAL", _) => FeedFormat::CanalJson,
+            ("DEBEZIUM", "AVRO") => FeedFormat::DebeziumAvro,
+            ("DEBEZIUM", _) => FeedFormat::DebeziumJson,
+            (_, "CSV") => FeedFormat::Csv,
+            (_, "AVRO") => FeedFormat::Avro,
+            _ => FeedFormat::Json,
+        });
+        feed.upsert = (word == "UPSERT").then_some(at);
     }
-    let word = cursor.expect_one_of(&["CANAL", "DEBEZIUM", "PLAIN", "UPSERT"])?;
-    cursor.expect_word("ENCODE")?;
-    feed.format = Some(match word {
-        "PLAIN" | "UPSERT" => match cursor.expect_one_of(&["JSON", "CSV"])? {
-            "JSON" => FeedFormat::Json,
-            _ => FeedFormat::Csv,
-        },
-        _ => {
-            cursor.expect_word("JSON")?;
-            if word == "CANAL" { FeedFormat::CanalJson } else { FeedFormat::DebeziumJson }
-        }
-    });
-    feed.upsert = (word == "UPSERT").then_some(at);
+    if feed.format.is_some_and(FeedFormat::is_avro) && cursor.opens_parenthesis() {
+        feed.registry = Some(registry::options(cursor)?);
+    }
     Ok(())
 }
 

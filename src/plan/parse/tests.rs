@@ -62,6 +62,10 @@ fn no_error_and_no_debug_text_shows_a_secret() {
         "CREATE CONNECTION c TO MYSQL (HOST 'h', USER 'u', PASSWORD = 'hunter2')",
         "CREATE CONNECTION c TO MYSQL (HOST 'h', USER 'u', PASSWD 'hunter2')",
         "CREATE CONNECTION c TO MYSQL 'hunter2'",
+        "CREATE CONNECTION c TO KAFKA (BROKERS 'b', SCHEMA REGISTRY 'http://u:hunter2@h')",
+        "CREATE CONNECTION c TO KAFKA (BROKERS 'b', SCHEMA REGISTRY 'http://h', REGISTRY PASSWORD 'hunter2')",
+        "CREATE SOURCE s FROM CONNECTION c (TOPIC 't') FORMAT 'avro' (schema.registry.password = 'hunter2')",
+        "CREATE SOURCE s FROM CONNECTION c (TOPIC 't') FORMAT 'avro' (schema.registry = 'https://hunter2@h')",
     ] {
         let error = parse(text).expect_err(text);
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");

@@ -1,6 +1,7 @@
 //! A changelog in messages as a source: a log is read, decoded and put together.
 //!
-//! The way of a message: `Log::next` → `Decode::decode` → `Collect::take` … `Collect::next` → upserts of whole
+//! The way of a message: `Log::next` → `Registry::by_number`, where its schema is new → `Decode::decode` →
+//! `Collect::take` … `Collect::next` → upserts of whole
 //! transactions → the store reads what rows were and makes differences of them (`Store::resolve`).
 //!
 //! Invariants:
@@ -20,12 +21,15 @@
 //!   earlier ones are in it, and none of a transaction with a mismatch is sent;
 //! - partitions that a topic got are read where commit timestamps, a topic of transactions or the rows' keys keep the
 //!   order whatever partition a row is in; else only while they are empty, or where a person allows it ([`added`]);
+//! - a schema that a registry cannot be asked for now holds the log at its message; one that the registry does not have
+//!   makes the message one that cannot be read;
 //! - a statement that leaves every followed column as it was is passed over, TRUNCATE empties its table, any other on
 //!   a followed table stops the source.
 
 mod added;
 mod copy;
 mod dispute;
+pub mod messages;
 mod positions;
 pub mod quarantine;
 mod run;
@@ -44,6 +48,7 @@ use crate::sources::formats::Decode;
 use crate::sources::log::files::storage::Storage;
 use crate::sources::log::{Begin, Log};
 use crate::sources::mysql::connect::Options;
+use crate::sources::registry::Registry;
 use crate::sources::{Event, Link, Positions, Source, Start};
 
 /// What puts messages together to transactions.
@@ -72,6 +77,8 @@ pub enum Copies {
 pub struct Changefeed {
     pub log: Box<dyn Log>,
     pub decode: Box<dyn Decode>,
+    /// Of the schemas that messages are written by, where they are.
+    pub registry: Option<Arc<dyn Registry>>,
     pub consistency: Consistency,
     pub begin: Begin,
     /// Of what waits for watermarks.

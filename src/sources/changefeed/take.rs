@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::messages::{learn, message};
 use super::run::Runner;
-use super::spill;
+use super::{Changefeed, spill};
 use crate::sources::Stop;
 use crate::sources::collect::Collect;
 use crate::sources::formats::claim::{self, CLAIM_CHECK, Claimed, FILE_BYTES_MAX};
-use crate::sources::formats::{BadMessage, Message, Said, text};
+use crate::sources::formats::{BadMessage, Said, text};
 use crate::sources::log::files::storage::{Storage, Whole};
 use crate::sources::log::{Entry, Fault, Partition};
 
@@ -22,18 +23,20 @@ impl Runner {
         let partition = &partitions[entry.partition];
         let mut said: Vec<Said> = Vec::new();
         let mut fetched = 0;
-        let mut decoded = self.feed.decode.decode(message(partition, &entry), &self.tables, &mut said);
+        let Changefeed { decode, registry, claims, .. } = &mut self.feed;
+        learn(&mut **decode, registry.as_deref(), &message(partition, &entry), &self.tables).await?;
+        let mut decoded = decode.decode(message(partition, &entry), &self.tables, &mut said);
         if let Err(bad) = &decoded
             && bad.code == CLAIM_CHECK
-            && let Some(files) = &self.feed.claims
-            && let Some(location) = self.feed.decode.claimed(message(partition, &entry))
+            && let Some(files) = claims
+            && let Some(location) = decode.claimed(message(partition, &entry))
         {
             decoded = match fetch(files, &location).await? {
                 Err(bad) => Err(bad),
                 Ok(Claimed { key, value }) => {
                     let entry = Entry { key, value, ..entry.clone() };
                     fetched = entry.value.as_ref().map_or(0, Vec::len);
-                    let decoded = self.feed.decode.decode(message(partition, &entry), &self.tables, &mut said);
+                    let decoded = decode.decode(message(partition, &entry), &self.tables, &mut said);
                     let file = text::shown(&location);
                     decoded.map_err(|bad| BadMessage { reason: format!("in {file}: {bad}"), ..bad })
                 }
@@ -53,18 +56,6 @@ impl Runner {
         }
         collector.take(entry.partition, entry.offset, said).map_err(placed)?;
         Ok(fetched)
-    }
-}
-
-fn message<'a>(partition: &'a Partition, entry: &'a Entry) -> Message<'a> {
-    Message {
-        key: entry.key.as_deref(),
-        value: entry.value.as_deref(),
-        topic: partition.topic.as_str(),
-        partition: partition.number,
-        offset: entry.offset,
-        written_ms: entry.written_ms,
-        begins_file: entry.begins_file,
     }
 }
 

@@ -8,6 +8,8 @@
 //!   ([`plain`]), whose producers leave out what is NULL;
 //! - an UPDATE that changes the key is said as a `Delete` of the old row and an `Insert` of the new one;
 //! - `Insert` and `Update` are said only where the message itself tells one from the other;
+//! - a decoder asks nobody: where a message is written by a schema that it does not have ([`Decode::lacks`]), whoever
+//!   reads the log asks the registry and tells it ([`Decode::learn`]) before the message is decoded;
 //! - whatever the bytes are, a decoder returns: it does not panic, recurse without a bound, or allocate by a length
 //!   that the message claims and does not have;
 //! - a [`BadMessage`] names what is wrong in the message; where the message stands (topic, partition, offset, file) is
@@ -16,6 +18,7 @@
 //! Feeds in these formats deliver at least once, so changes are said as what a row *is* from now on, by key: the store
 //! turns them into differences when it commits them.
 
+pub mod avro;
 pub mod canal;
 pub mod claim;
 pub mod debezium;
@@ -63,6 +66,14 @@ pub trait Decode: Send {
     fn pass_over(&mut self, _: GtidSet) {
         unreachable!("a format whose messages have GTIDs says what it does")
     }
+
+    /// The number of a schema that the message is written by and the decoder has not.
+    fn lacks(&self, _: &Message<'_>, _: &Tables) -> Option<u32> {
+        None
+    }
+
+    /// What the registry says of that number.
+    fn learn(&mut self, _: u32, _: avro::Learned) {}
 }
 
 /// One value a column, in the order of the table's schema.
@@ -148,8 +159,15 @@ pub struct BadMessage {
 }
 
 /// Codes of what concerns one message alone.
-const OF_ONE_MESSAGE: &[&str] =
-    &["BAD_MESSAGE", "ROW_INCOMPLETE", "VALUE_UNREADABLE", "CHECKSUM", "CLAIM_CHECK", "HANDLE_KEY_ONLY"];
+const OF_ONE_MESSAGE: &[&str] = &[
+    "BAD_MESSAGE",
+    "ROW_INCOMPLETE",
+    "VALUE_UNREADABLE",
+    "CHECKSUM",
+    "CLAIM_CHECK",
+    "HANDLE_KEY_ONLY",
+    "SCHEMA_UNKNOWN",
+];
 
 impl BadMessage {
     /// Whether leaving it out loses only what it says: the next message means what it would have meant.

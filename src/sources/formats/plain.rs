@@ -1,16 +1,18 @@
-//! Rows without an envelope, as programs write them: JSON objects, or records of CSV.
+//! Rows without an envelope, as programs write them: JSON objects, records of CSV or of Avro.
 //!
 //! A table with a primary key is upserted: a message puts its row, a tombstone deletes the row of its key. A table
 //! without one is appended to: its key is the message's place ([`place`]). A column that a message lacks is NULL where
 //! it may be; members that are no column are passed over. One table has all topics; of several each has those that are
 //! named after it.
 
+mod avro;
 mod csv;
 mod json;
 pub mod place;
 mod value;
 
 use self::place::Place;
+use super::avro::{Learned, Schemas, is_framed};
 use super::{BadMessage, Decode, Message, Op, Row, RowChange, Said, Settings, TableOf, Tables, wire};
 use crate::row::datum::Datum;
 use crate::row::schema::Column;
@@ -22,17 +24,20 @@ pub use csv::Csv;
 pub struct Plain {
     settings: Settings,
     encoding: Encoding,
+    /// Of Avro.
+    schemas: Schemas,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     Json,
     Csv(Csv),
+    Avro,
 }
 
 /// What to do where bytes are no text.
-const BINARY: &str = "have the producer write text: a key or value in binary form (Avro, a LongSerializer's number) \
-                      cannot be read";
+const BINARY: &str = "have the producer write text: a key or value in binary form (a LongSerializer's number) cannot \
+                      be read; what is Avro is read with FORMAT 'avro'";
 
 /// What some programs write at a file's beginning.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -42,25 +47,26 @@ type Fields = Vec<Option<Datum>>;
 
 impl Plain {
     pub fn new(settings: Settings, encoding: Encoding) -> Plain {
-        Plain { settings, encoding }
+        Plain { settings, encoding, schemas: Schemas::default() }
     }
 
     fn op(&self, message: &Message<'_>, table: &TableOf) -> Result<Option<Op>, BadMessage> {
         let schema = &table.followed.schema;
-        let mut text = message.value.map(|value| utf8(value, "value")).transpose()?;
-        if message.begins_file {
-            text = text.map(|text| text.trim_start_matches(BYTE_ORDER_MARK));
-        }
         let columns: Vec<usize> =
             (0..schema.columns.len()).filter(|at| Place::of(&schema.columns[*at].name).is_none()).collect();
         let zone = self.settings.time_zone_seconds;
-        let fields = match (text, self.encoding) {
+        let text = |value| {
+            let text = utf8(value, "value")?;
+            Ok(if message.begins_file { text.trim_start_matches(BYTE_ORDER_MARK) } else { text })
+        };
+        let fields = match (message.value, self.encoding) {
             (None, _) => None,
-            (Some(text), Encoding::Json) => json::object(text, &columns, table, zone)?,
-            (Some(text), Encoding::Csv(csv)) if csv.header && message.begins_file => {
-                return csv::check_header(text, csv, &columns, table).map(|()| None);
+            (Some(value), Encoding::Avro) => avro::record(value, &self.schemas, &columns, table, zone)?,
+            (Some(value), Encoding::Json) => json::object(text(value)?, &columns, table, zone)?,
+            (Some(value), Encoding::Csv(csv)) if csv.header && message.begins_file => {
+                return csv::check_header(text(value)?, csv, &columns, table).map(|()| None);
             }
-            (Some(text), Encoding::Csv(csv)) => Some(csv::record(text, csv, &columns, table, zone)?),
+            (Some(value), Encoding::Csv(csv)) => Some(csv::record(text(value)?, csv, &columns, table, zone)?),
         };
         let Some(mut fields) = fields else {
             // In what is appended to, nothing is ever taken back.
@@ -104,10 +110,12 @@ impl Plain {
     fn key(&self, message: &Message<'_>, table: &TableOf) -> Result<Fields, BadMessage> {
         let bytes = message.key.ok_or_else(|| no_key(table, "is not there"))?;
         let columns = table.followed.schema.key.as_deref().unwrap_or_default();
-        let (text, zone) = (utf8(bytes, "key")?, self.settings.time_zone_seconds);
+        let (text, zone) = (|| utf8(bytes, "key"), self.settings.time_zone_seconds);
         match self.encoding {
-            Encoding::Json => json::key(text, columns, table, zone),
-            Encoding::Csv(csv) => csv::record(text, csv, columns, table, zone),
+            Encoding::Avro if is_framed(bytes) => avro::key(bytes, &self.schemas, columns, table, zone),
+            // Many write keys with a StringSerializer.
+            Encoding::Json | Encoding::Avro => json::key(text()?, columns, table, zone),
+            Encoding::Csv(csv) => csv::record(text()?, csv, columns, table, zone),
         }
     }
 }
@@ -120,6 +128,20 @@ impl Decode for Plain {
         let change = |op| Said::Row(RowChange { table: at, op, commit: None, transaction: None, committed_ms });
         said.extend(op.map(change));
         Ok(())
+    }
+
+    fn lacks(&self, message: &Message<'_>, tables: &Tables) -> Option<u32> {
+        if self.encoding != Encoding::Avro {
+            return None;
+        }
+        let table = tables.get(table_of(message.topic, tables).ok()??);
+        // The keys of what is appended to are nobody's business, and may be any bytes.
+        let key = message.key.filter(|_| !place::is_append(&table.followed.schema));
+        self.schemas.lack(message.value).or_else(|| self.schemas.lack(key))
+    }
+
+    fn learn(&mut self, number: u32, learned: Learned) {
+        self.schemas.learn(number, learned);
     }
 }
 
@@ -179,8 +201,8 @@ fn no_key(table: &TableOf, what: &str) -> BadMessage {
     BadMessage {
         code: "KEY_INCOMPLETE",
         reason: format!("the row of {name} that is deleted is not known: the message's key {what}"),
-        remedy: "have the producer write the primary key as the message's key: a JSON object by column, or the value \
-                 of a key of one column"
+        remedy: "have the producer write the primary key as the message's key: a JSON object or an Avro record by \
+                 column, or the value of a key of one column"
             .into(),
     }
 }

@@ -85,13 +85,27 @@ const CASES: &[(&str, &str, &str)] = &[
     ("CREATE CONNECTION c TO FILES (PATH 's3://b?access-key=x')", "PATH", "options of their own"),
     ("CREATE CONNECTION c TO FILES (PATH 's3://b', ENDPOINT 'host:9000')", "ENDPOINT", "is a URL"),
     ("CREATE CONNECTION c TO FILES (PATH 's3://b', SECRET KEY SECRET s)", "SECRET KEY", "half of what it takes"),
+    ("CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'avro' TABLES (a.b)", "k", "registry is not known"),
+    (
+        "CREATE SOURCE s FROM CONNECTION f (PATH 'in') FORMAT 'avro' (schema.registry = 'http://r') TABLES (a.b)",
+        "f",
+        "of Kafka's messages, not of files",
+    ),
+    (
+        "CREATE SOURCE s FROM CONNECTION k (TOPIC 't') FORMAT 'avro' (schema.registry = 'http://r') TABLES (a.*)",
+        "k",
+        "columns of the followed tables are not known",
+    ),
 ];
 
 #[test]
 fn feeds_and_files_are_refused_where_they_are() {
     let mut catalog = Catalog::default();
-    for text in ["CREATE CONNECTION k TO KAFKA (BROKERS 'k:9092')", "CREATE CONNECTION up TO TIDB (HOST 'h', USER 'u')"]
-    {
+    for text in [
+        "CREATE CONNECTION k TO KAFKA (BROKERS 'k:9092')",
+        "CREATE CONNECTION f TO FILES (PATH 'f')",
+        "CREATE CONNECTION up TO TIDB (HOST 'h', USER 'u')",
+    ] {
         let (statement, _) = parse(text).unwrap().remove(0);
         let id = catalog.allocate();
         catalog.add(defined(&catalog, id, &statement, planned(vec![], "UTC"))).unwrap();
@@ -104,4 +118,33 @@ fn feeds_and_files_are_refused_where_they_are() {
         assert!(text[error.position.unwrap()..].starts_with(at), "{error:?}");
         assert!(error.hint.is_some(), "{error:?}");
     }
+}
+
+#[test]
+fn a_registry_is_printed_where_it_was_named() {
+    let mut catalog = Catalog::default();
+    let script = "CREATE SECRET p FROM ENV 'P';
+        CREATE CONNECTION r TO KAFKA (BROKERS 'a:9092', SCHEMA REGISTRY 'https://r:8081', REGISTRY USER 'u',
+          REGISTRY PASSWORD SECRET p);
+        CREATE SOURCE v FROM CONNECTION r (TOPIC 'v') FORMAT UPSERT ENCODE AVRO
+          (schema.registry = 'http://s', schema.registry.username = 'w', schema.registry.password = SECRET p)
+          TABLES (a.v);
+        CREATE SOURCE w FROM CONNECTION r (TOPIC 'w') FORMAT DEBEZIUM ENCODE AVRO TABLES (a.w)";
+    let mut printed = vec![];
+    for (statement, _) in parse(script).unwrap() {
+        let id = catalog.allocate();
+        catalog.add(defined(&catalog, id, &statement, planned(vec![], "UTC"))).unwrap();
+        printed.push(create(&catalog, catalog.get(id).unwrap()));
+    }
+    assert_eq!(
+        printed[1..].join(";\n"),
+        "CREATE CONNECTION r TO KAFKA (BROKERS 'a:9092', SCHEMA REGISTRY 'https://r:8081', REGISTRY USER 'u', \
+REGISTRY PASSWORD SECRET p);
+CREATE SOURCE v FROM CONNECTION r (TOPIC 'v')
+  FORMAT 'avro' (schema.registry = 'http://s', schema.registry.username = 'w', schema.registry.password = SECRET p)
+  TABLES (a.v);
+CREATE SOURCE w FROM CONNECTION r (TOPIC 'w')
+  FORMAT 'debezium-avro'
+  TABLES (a.w)"
+    );
 }

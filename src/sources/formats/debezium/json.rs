@@ -6,7 +6,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::super::scan;
+use super::modes::Binaries;
+use super::part::{self, Part};
+use super::semantic::Semantic;
+use super::value;
+use crate::sources::formats::{BadMessage, scan};
 
 /// The text of one value, without space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +26,11 @@ impl fmt::Display for NotJson {
     }
 }
 
-pub type Members<'a> = Vec<(Cow<'a, str>, Raw<'a>)>;
+pub fn not_json(error: NotJson) -> BadMessage {
+    BadMessage::malformed(error.to_string())
+}
+
+pub type Members<'a> = part::Members<'a, Raw<'a>>;
 
 /// Deeper text is refused; nothing that is read is deeper than a JSON column, which MySQL cuts at 100.
 const DEPTH_MAX: usize = 250;
@@ -79,14 +87,6 @@ impl<'a> Raw<'a> {
             None => rest,
         };
         (!whole.is_empty() && rest.is_empty()).then_some(self.0)
-    }
-
-    /// A whole number, also where it is written as a string.
-    pub fn unsigned(self) -> Option<u64> {
-        match self.number() {
-            Some(number) => number.parse().ok(),
-            None => self.string()?.parse().ok(),
-        }
     }
 
     pub fn string(self) -> Option<Cow<'a, str>> {
@@ -153,9 +153,51 @@ pub fn object(text: &str) -> Result<Option<Members<'_>>, NotJson> {
     if value.is_null() { Ok(None) } else { value.members().map(Some) }
 }
 
-/// The last member of that name, if it is not null.
-pub fn member<'a>(members: &Members<'a>, name: &str) -> Option<Raw<'a>> {
-    members.iter().rev().find(|(n, _)| n == name).map(|(_, value)| *value).filter(|value| !value.is_null())
+impl<'a> Part<'a> for Raw<'a> {
+    fn is_null(self) -> bool {
+        Raw::is_null(self)
+    }
+
+    fn boolean(self) -> Option<bool> {
+        Raw::boolean(self)
+    }
+
+    fn integer(self) -> Option<i128> {
+        match Raw::number(self) {
+            Some(number) => number.parse().ok(),
+            // TiCDC writes a BIGINT UNSIGNED as text where it is told to.
+            None => Raw::string(self)?.parse().ok(),
+        }
+    }
+
+    fn long(self) -> Option<i64> {
+        Raw::number(self)?.parse().ok()
+    }
+
+    fn number(self) -> Option<Cow<'a, str>> {
+        Raw::number(self).map(Cow::Borrowed)
+    }
+
+    fn string(self) -> Option<Cow<'a, str>> {
+        Raw::string(self)
+    }
+
+    fn bytes(self, binaries: Binaries) -> Option<Cow<'a, [u8]>> {
+        value::decode(&Raw::string(self)?, binaries).map(Cow::Owned)
+    }
+
+    fn members(self) -> Result<Members<'a>, BadMessage> {
+        Raw::members(self).map_err(not_json)
+    }
+
+    fn elements(self) -> Result<Vec<Raw<'a>>, BadMessage> {
+        Raw::elements(self).map_err(not_json)
+    }
+
+    /// A schema stands beside the payload, or nowhere.
+    fn semantic(self) -> Option<&'a Semantic> {
+        None
+    }
 }
 
 fn digits(text: &str) -> (&str, &str) {
@@ -284,6 +326,7 @@ impl<'a> Rest<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::part::member;
     use super::*;
 
     #[test]

@@ -1,12 +1,15 @@
 //! What a value means: by the message's schema or, without one, by column type and settings.
+//!
+//! Connect's names of types say it in the schemas of JSON and in those of Avro, which has names of its own, too.
 
 use std::collections::HashMap;
 
-use super::json::{Members, NotJson, Raw, member};
+use super::json::{Members, NotJson, Raw};
 use super::modes::{Bigints, Binaries, Decimals, Modes, Times};
+use super::part::member;
 use crate::row::types::SqlType;
 
-/// How the JSON of a value is to be read.
+/// How a value is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Semantic {
     /// As it stands: a number, a truth value, a text.
@@ -26,9 +29,13 @@ pub enum Semantic {
     Time(Unit),
     /// Since the epoch, on the wall clock.
     Instant(Unit),
+    /// Since the epoch, in UTC: Avro's. Debezium means by it what it means by [`Semantic::Instant`].
+    Moment(Unit),
     /// ISO 8601 with an offset.
     Zoned,
     Iso,
+    /// Avro's, as 16 bytes.
+    Uuid,
     /// A type of the connector's that no MySQL column of ours has.
     Other(String),
 }
@@ -82,15 +89,17 @@ impl Semantic {
             let parameters = member(field, "parameters")?.members().ok()?;
             member(&parameters, name)?.string()?.parse().ok()
         };
-        let name = text("name");
-        let Some(name) = name.as_deref() else {
-            return match text("type").as_deref() {
-                Some("bytes") => Semantic::Bytes(Binaries::Bytes),
-                _ => Semantic::Plain,
-            };
-        };
+        match text("name") {
+            Some(name) => Semantic::named(&name, parameter("scale")),
+            None if text("type").as_deref() == Some("bytes") => Semantic::Bytes(Binaries::Bytes),
+            None => Semantic::Plain,
+        }
+    }
+
+    /// Of the name that a connector or Connect gives a type; a decimal's scale stands beside it.
+    pub fn named(name: &str, scale: Option<i64>) -> Semantic {
         match name {
-            "org.apache.kafka.connect.data.Decimal" => Semantic::Decimal { scale: parameter("scale") },
+            "org.apache.kafka.connect.data.Decimal" => Semantic::Decimal { scale },
             "io.debezium.data.VariableScaleDecimal" => Semantic::VariableDecimal,
             "io.debezium.data.Bits" => Semantic::Bits,
             "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Semantic::Days,
@@ -121,10 +130,12 @@ impl Semantic {
             Semantic::Bits => matches!(sql_type, SqlType::Bit(_)),
             Semantic::Days => matches!(sql_type, SqlType::Date),
             Semantic::Time(_) => matches!(sql_type, SqlType::Time(_)),
-            Semantic::Instant(_) => matches!(sql_type, SqlType::Datetime(_) | SqlType::Timestamp(_)),
+            Semantic::Instant(_) | Semantic::Moment(_) => {
+                matches!(sql_type, SqlType::Datetime(_) | SqlType::Timestamp(_))
+            }
             Semantic::Zoned => matches!(sql_type, SqlType::Timestamp(_)),
             Semantic::Iso => matches!(sql_type, SqlType::Date | SqlType::Time(_) | SqlType::Datetime(_)),
-            Semantic::Other(_) => false,
+            Semantic::Uuid | Semantic::Other(_) => false,
         }
     }
 }

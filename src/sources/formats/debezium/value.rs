@@ -1,4 +1,4 @@
-//! One value of an event: from JSON, as its semantic says, to a [`Datum`] of the column's type.
+//! One value of an event: from its encoding, as its semantic says, to a [`Datum`] of its column.
 
 use arrow::datatypes::i256;
 use base64::Engine;
@@ -6,88 +6,79 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::document;
-use super::json::{Raw, member};
 use super::modes::{Binaries, Modes};
+use super::part::{Part, member};
 use super::semantic::{Semantic, Unit};
 use crate::row::datum::Datum;
 use crate::row::temporal::{self, Date, MICROS_A_DAY, TIME_MICROS_MAX};
 use crate::row::types::{DECIMAL_PRECISION_MAX, SqlType};
 
 /// The value; `None`: it is none of that type. The semantic carries the type, and the value is not null.
-pub fn datum(raw: Raw<'_>, sql_type: &SqlType, semantic: &Semantic, modes: &Modes) -> Option<Datum> {
+pub fn datum<'a>(part: impl Part<'a>, sql_type: &SqlType, semantic: &Semantic, modes: &Modes) -> Option<Datum> {
     match semantic {
-        Semantic::Plain => plain(raw, sql_type, modes),
+        Semantic::Plain => plain(part, sql_type, modes),
         Semantic::Decimal { scale } => {
             // `decimal.format` of the JSON converter may be NUMERIC.
-            if raw.number().is_some() {
-                return plain(raw, sql_type, modes);
+            if part.number().is_some() {
+                return plain(part, sql_type, modes);
             }
-            let unscaled = two_complement(&decode(&raw.string()?, Binaries::Bytes)?)?;
-            of_unscaled(unscaled, *scale, sql_type)
+            of_unscaled(two_complement(&part.bytes(Binaries::Bytes)?)?, *scale, sql_type)
         }
         Semantic::VariableDecimal => {
-            let members = raw.members().ok()?;
-            let scale = member(&members, "scale")?.number()?.parse().ok()?;
-            let unscaled = two_complement(&decode(&member(&members, "value")?.string()?, Binaries::Bytes)?)?;
+            let members = part.members().ok()?;
+            let scale = member(&members, "scale")?.long()?;
+            let unscaled = two_complement(&member(&members, "value")?.bytes(Binaries::Bytes)?)?;
             of_unscaled(unscaled, Some(scale), sql_type)
         }
-        Semantic::Bytes(binaries) => bytes(&raw.string()?, *binaries, sql_type),
-        Semantic::Bits => bits(raw, sql_type),
+        Semantic::Bytes(binaries) => bytes(part, *binaries, sql_type),
+        Semantic::Bits => bits(part, sql_type),
         Semantic::Days => {
-            let days = raw.number()?.parse().ok()?;
+            let days = part.long()?.try_into().ok()?;
             is_date(days).then_some(Datum::Date(days))
         }
-        Semantic::Time(unit) => time(unit.micros(raw.number()?.parse().ok()?)?),
-        Semantic::Instant(unit) => instant(unit.micros(raw.number()?.parse().ok()?)?, sql_type),
-        Semantic::Zoned => instant(zoned(&raw.string()?)?, sql_type),
-        Semantic::Iso => iso(&raw.string()?, sql_type),
-        Semantic::Other(_) => None,
+        Semantic::Time(unit) => time(unit.micros(part.long()?)?),
+        Semantic::Instant(unit) | Semantic::Moment(unit) => instant(unit.micros(part.long()?)?, sql_type),
+        Semantic::Zoned => instant(zoned(&part.string()?)?, sql_type),
+        Semantic::Iso => iso(&part.string()?, sql_type),
+        Semantic::Uuid | Semantic::Other(_) => None,
     }
 }
 
-fn plain(raw: Raw<'_>, sql_type: &SqlType, modes: &Modes) -> Option<Datum> {
+fn plain<'a>(part: impl Part<'a>, sql_type: &SqlType, modes: &Modes) -> Option<Datum> {
     match sql_type {
         SqlType::Null => None,
-        SqlType::Bool => raw.boolean().or_else(|| Some(integer(raw)? != 0)).map(Datum::Bool),
+        SqlType::Bool => part.boolean().or_else(|| Some(part.integer()? != 0)).map(Datum::Bool),
         SqlType::Int { bytes, unsigned } => {
-            let value = raw.boolean().map(i128::from).or_else(|| integer(raw))?;
+            let value = part.boolean().map(i128::from).or_else(|| part.integer())?;
             fit(value, *bytes, *unsigned)
         }
         SqlType::Year => {
-            let year = integer(raw)?;
+            let year = part.integer()?;
             (year == 0 || (1901..=2155).contains(&year)).then_some(Datum::Int(year as i64))
         }
-        SqlType::Bit(_) => bits(raw, sql_type),
-        SqlType::Float => raw.number()?.parse::<f32>().ok().filter(|v| v.is_finite()).map(Datum::Float),
-        SqlType::Double => raw.number()?.parse::<f64>().ok().filter(|v| v.is_finite()).map(Datum::Double),
+        SqlType::Bit(_) => bits(part, sql_type),
+        SqlType::Float => part.number()?.parse::<f32>().ok().filter(|v| v.is_finite()).map(Datum::Float),
+        SqlType::Double => part.number()?.parse::<f64>().ok().filter(|v| v.is_finite()).map(Datum::Double),
         // A number went through a double and is rounded to the column's scale; a text is exact or not the column's.
-        SqlType::Decimal { precision, scale } => match raw.number() {
-            Some(number) => decimal(number, *precision, *scale, false),
-            None => decimal(&raw.string()?, *precision, *scale, true),
+        SqlType::Decimal { precision, scale } => match part.number() {
+            Some(number) => decimal(&number, *precision, *scale, false),
+            None => decimal(&part.string()?, *precision, *scale, true),
         },
-        SqlType::Binary(_) | SqlType::Varbinary(_) | SqlType::Blob(_) => bytes(&raw.string()?, modes.binary, sql_type),
-        SqlType::Timestamp(_) => instant(zoned(&raw.string()?)?, sql_type),
+        SqlType::Binary(_) | SqlType::Varbinary(_) | SqlType::Blob(_) => bytes(part, modes.binary, sql_type),
+        SqlType::Timestamp(_) => instant(zoned(&part.string()?)?, sql_type),
         SqlType::Date | SqlType::Time(_) | SqlType::Datetime(_) => None,
-        SqlType::Json => document::text(&raw.string()?).map(Datum::Text),
+        SqlType::Json => document::text(&part.string()?).map(Datum::Text),
         SqlType::Enum(labels) => {
             // The empty text is MySQL's value for what was none of the labels.
-            let label = raw.string()?;
+            let label = part.string()?;
             (label.is_empty() || labels.iter().any(|l| *l == label)).then(|| Datum::Text(label.into_owned()))
         }
         SqlType::Set(labels) => {
-            let set = raw.string()?;
+            let set = part.string()?;
             let known = set.is_empty() || set.split(',').all(|label| labels.iter().any(|l| l == label));
             known.then(|| Datum::Text(set.into_owned()))
         }
-        SqlType::Char(_) | SqlType::Varchar(_) | SqlType::Text(_) => Some(Datum::Text(raw.string()?.into_owned())),
-    }
-}
-
-fn integer(raw: Raw<'_>) -> Option<i128> {
-    match raw.number() {
-        Some(number) => number.parse().ok(),
-        // TiCDC writes a BIGINT UNSIGNED as text where it is told to.
-        None => raw.string()?.parse().ok(),
+        SqlType::Char(_) | SqlType::Varchar(_) | SqlType::Text(_) => Some(Datum::Text(part.string()?.into_owned())),
     }
 }
 
@@ -101,14 +92,14 @@ fn fit(value: i128, bytes: u8, unsigned: bool) -> Option<Datum> {
     }
 }
 
-/// From little-endian bytes in base64; a BIT(1) is a truth value.
-fn bits(raw: Raw<'_>, sql_type: &SqlType) -> Option<Datum> {
+/// From little-endian bytes; a BIT(1) is a truth value.
+fn bits<'a>(part: impl Part<'a>, sql_type: &SqlType) -> Option<Datum> {
     let SqlType::Bit(width) = sql_type else { return None };
-    let value = match (raw.boolean(), raw.number()) {
+    let value = match (part.boolean(), part.number()) {
         (Some(bit), _) => bit as u64,
         (_, Some(number)) => number.parse().ok()?,
         _ => {
-            let bytes = decode(&raw.string()?, Binaries::Bytes)?;
+            let bytes = part.bytes(Binaries::Bytes)?;
             (bytes.iter().skip(8).all(|b| *b == 0)).then_some(())?;
             bytes.iter().take(8).rev().fold(0, |value, byte| value << 8 | *byte as u64)
         }
@@ -116,8 +107,8 @@ fn bits(raw: Raw<'_>, sql_type: &SqlType) -> Option<Datum> {
     (*width >= 64 || value >> *width == 0).then_some(Datum::UInt(value))
 }
 
-fn bytes(text: &str, binaries: Binaries, sql_type: &SqlType) -> Option<Datum> {
-    let mut bytes = decode(text, binaries)?;
+fn bytes<'a>(part: impl Part<'a>, binaries: Binaries, sql_type: &SqlType) -> Option<Datum> {
+    let mut bytes = part.bytes(binaries)?.into_owned();
     if let SqlType::Binary(length) = sql_type {
         // The binlog cuts a BINARY(n)'s zeros off; a snapshot has them.
         (bytes.len() <= *length as usize).then(|| bytes.resize(*length as usize, 0))?;
@@ -130,7 +121,8 @@ const LENIENT: GeneralPurposeConfig =
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const BASE64_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-fn decode(text: &str, binaries: Binaries) -> Option<Vec<u8>> {
+/// The bytes that a text stands for.
+pub fn decode(text: &str, binaries: Binaries) -> Option<Vec<u8>> {
     match binaries {
         Binaries::Bytes | Binaries::Base64 => BASE64.decode(text).ok(),
         Binaries::Base64UrlSafe => BASE64_URL_SAFE.decode(text).ok(),
@@ -141,7 +133,7 @@ fn decode(text: &str, binaries: Binaries) -> Option<Vec<u8>> {
     }
 }
 
-fn two_complement(bytes: &[u8]) -> Option<i256> {
+pub fn two_complement(bytes: &[u8]) -> Option<i256> {
     let negative = bytes.first()? & 0x80 != 0;
     let mut wide = [if negative { 0xff } else { 0 }; 32];
     let start = wide.len().checked_sub(bytes.len())?;
@@ -150,7 +142,7 @@ fn two_complement(bytes: &[u8]) -> Option<i256> {
 }
 
 /// An unscaled value at a scale as one of the column's: exactly, or it is not the column's.
-fn of_unscaled(unscaled: i256, scale: Option<i64>, sql_type: &SqlType) -> Option<Datum> {
+pub fn of_unscaled(unscaled: i256, scale: Option<i64>, sql_type: &SqlType) -> Option<Datum> {
     match sql_type {
         SqlType::Decimal { precision, scale: wanted } => {
             let power = |n: u64| i256::from_i128(10).checked_pow(u32::try_from(n).ok()?);
@@ -199,7 +191,7 @@ fn decimal(text: &str, precision: u8, scale: u8, exact: bool) -> Option<Datum> {
 }
 
 impl Unit {
-    fn micros(self, value: i64) -> Option<i64> {
+    pub fn micros(self, value: i64) -> Option<i64> {
         match self {
             Unit::Millis => value.checked_mul(1000),
             Unit::Micros => Some(value),
@@ -220,8 +212,13 @@ fn time(micros: i64) -> Option<Datum> {
     (micros.checked_abs()? <= TIME_MICROS_MAX).then_some(Datum::Time(micros))
 }
 
+/// Microseconds since the epoch, if they are of a year of MySQL's.
+pub fn datetime(micros: i64) -> Option<i64> {
+    is_date(i32::try_from(micros.div_euclid(MICROS_A_DAY)).ok()?).then_some(micros)
+}
+
 fn instant(micros: i64, sql_type: &SqlType) -> Option<Datum> {
-    is_date(i32::try_from(micros.div_euclid(MICROS_A_DAY)).ok()?).then_some(())?;
+    let micros = datetime(micros)?;
     match sql_type {
         SqlType::Datetime(_) => Some(Datum::Datetime(micros)),
         SqlType::Timestamp(_) => Some(Datum::Timestamp(micros)),

@@ -39,7 +39,7 @@ pub fn datum(text: &str, sql_type: &SqlType, zone_seconds: i32) -> Option<Datum>
 }
 
 /// Values are as long as their column may be, and of the calendar.
-fn holds(sql_type: &SqlType, datum: &Datum) -> bool {
+pub fn holds(sql_type: &SqlType, datum: &Datum) -> bool {
     let whole = |micros: i64, digits: u8| micros % 10i64.pow(6 - digits.min(6) as u32) == 0;
     match (sql_type, datum) {
         (SqlType::Char(max) | SqlType::Varchar(max), Datum::Text(text)) => {
