@@ -16,6 +16,9 @@ mod ticdc;
 #[path = "support/tidemill.rs"]
 mod tidemill_server;
 
+#[cfg(all(feature = "avro", feature = "kafka"))]
+#[path = "changefeed/avro.rs"]
+mod avro;
 #[cfg(feature = "kafka")]
 #[path = "support/canal.rs"]
 mod canal;
@@ -64,6 +67,9 @@ mod runner;
 #[cfg(all(feature = "kafka", feature = "objects"))]
 #[path = "support/s3.rs"]
 mod s3_server;
+#[cfg(all(feature = "avro", feature = "kafka"))]
+#[path = "support/registry.rs"]
+mod schema_registry;
 #[cfg(feature = "kafka")]
 #[path = "changefeed/secure.rs"]
 mod secure;

@@ -1,8 +1,10 @@
+import io.debezium.embedded.Connect;
 import io.debezium.engine.ChangeEvent;
 import io.debezium.engine.DebeziumEngine;
-import io.debezium.engine.format.Json;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
@@ -14,11 +16,14 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.errors.TopicExistsException;
+import org.apache.kafka.connect.source.SourceRecord;
+import org.apache.kafka.connect.storage.Converter;
 
 /**
  * DebeziumRunner MYSQL_PORT KAFKA STATE_DIR [name=value ...]: Debezium's engine, its changes produced as Kafka Connect would.
  *
- * <p>Own settings: runner.partitions (1) of the topics it makes. All others go to Debezium.
+ * <p>Own settings: runner.partitions (1) of the topics it makes, runner.converter, the class of both converters, with
+ * their settings under key.converter. and value.converter. All others go to Debezium.
  */
 public class DebeziumRunner {
   public static void main(String[] arguments) throws Exception {
@@ -29,8 +34,11 @@ public class DebeziumRunner {
       settings.put(argument.substring(0, equals), argument.substring(equals + 1));
     }
     Topics topics = new Topics(kafka, Integer.parseInt(settings.remove("runner.partitions").toString()));
-    KafkaProducer<String, String> producer = producer(kafka);
-    DebeziumEngine<ChangeEvent<String, String>> engine = DebeziumEngine.create(Json.class)
+    String converter = settings.remove("runner.converter").toString();
+    Converter keys = converter(converter, settings, true);
+    Converter values = converter(converter, settings, false);
+    KafkaProducer<byte[], byte[]> producer = producer(kafka);
+    DebeziumEngine<ChangeEvent<SourceRecord, SourceRecord>> engine = DebeziumEngine.create(Connect.class)
         .using(settings)
         .using((success, message, error) -> {
           System.err.println("engine ended: " + message + (error == null ? "" : " " + error));
@@ -39,9 +47,12 @@ public class DebeziumRunner {
         .notifying((records, committer) -> {
           // A change is marked as read only when Kafka has it.
           Future<RecordMetadata> last = null;
-          for (ChangeEvent<String, String> record : records) {
-            topics.make(record.destination());
-            last = producer.send(new ProducerRecord<>(record.destination(), record.key(), record.value()));
+          for (ChangeEvent<SourceRecord, SourceRecord> event : records) {
+            SourceRecord record = event.value();
+            topics.make(record.topic());
+            byte[] key = keys.fromConnectData(record.topic(), record.keySchema(), record.key());
+            byte[] value = values.fromConnectData(record.topic(), record.valueSchema(), record.value());
+            last = producer.send(new ProducerRecord<>(record.topic(), key, value));
           }
           producer.flush();
           try {
@@ -49,7 +60,7 @@ public class DebeziumRunner {
           } catch (ExecutionException e) {
             throw new RuntimeException(e.getCause());
           }
-          for (ChangeEvent<String, String> record : records) committer.markProcessed(record);
+          for (ChangeEvent<SourceRecord, SourceRecord> record : records) committer.markProcessed(record);
           committer.markBatchFinished();
         })
         .build();
@@ -87,16 +98,28 @@ public class DebeziumRunner {
     p.put("key.converter.schemas.enable", "true");
     p.put("value.converter.schemas.enable", "true");
     p.put("runner.partitions", "1");
+    p.put("runner.converter", "org.apache.kafka.connect.json.JsonConverter");
     return p;
   }
 
-  private static KafkaProducer<String, String> producer(String kafka) {
+  private static Converter converter(String name, Properties settings, boolean isKey) throws Exception {
+    String prefix = isKey ? "key.converter." : "value.converter.";
+    Map<String, Object> own = new HashMap<>();
+    for (String setting : settings.stringPropertyNames()) {
+      if (setting.startsWith(prefix)) own.put(setting.substring(prefix.length()), settings.getProperty(setting));
+    }
+    Converter converter = (Converter) Class.forName(name).getDeclaredConstructor().newInstance();
+    converter.configure(own, isKey);
+    return converter;
+  }
+
+  private static KafkaProducer<byte[], byte[]> producer(String kafka) {
     Properties p = new Properties();
     p.put("bootstrap.servers", kafka);
     p.put("enable.idempotence", "true");
     p.put("linger.ms", "5");
-    p.put("key.serializer", "org.apache.kafka.common.serialization.StringSerializer");
-    p.put("value.serializer", "org.apache.kafka.common.serialization.StringSerializer");
+    p.put("key.serializer", "org.apache.kafka.common.serialization.ByteArraySerializer");
+    p.put("value.serializer", "org.apache.kafka.common.serialization.ByteArraySerializer");
     return new KafkaProducer<>(p);
   }
 

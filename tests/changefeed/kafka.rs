@@ -231,7 +231,13 @@ async fn transfer(server: &Server, random: &mut bank::Random, count: usize) {
     }
 }
 
-async fn equals_mysql(client: &tokio_postgres::Client, mysql: &Server, what: &str, view_sql: &str, mysql_sql: &str) {
+pub async fn equals_mysql(
+    client: &tokio_postgres::Client,
+    mysql: &Server,
+    what: &str,
+    view_sql: &str,
+    mysql_sql: &str,
+) {
     eventually(what, 90, async || {
         let expected = mysql.rows(mysql_sql).await;
         let found = try_sql(client, view_sql).await.map_err(|e| e.to_string())?;
