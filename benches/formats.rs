@@ -6,6 +6,8 @@
 //! read from a broker of this machine, and read and decoded. With few rows the processor time is too coarse.
 //! `cargo bench --bench formats -- [rows] [rounds] [what the feeds' names begin with, or `kafka`]`.
 
+#[path = "formats/avro.rs"]
+mod avro;
 #[cfg(feature = "kafka")]
 #[path = "../tests/support/kafka.rs"]
 mod kafka;
@@ -110,6 +112,7 @@ fn feeds(rows: u64) -> Vec<Feed> {
     let debezium: Box<dyn Decode> = Box::new(Debezium::new(Modes::default()));
     let messages = (0..rows).map(|i| (None, debezium_row(i))).collect();
     feeds.push(Feed { name: "debezium insert, without schema", decoder: debezium, messages, rows });
+    feeds.extend(avro::feeds(rows));
     feeds
 }
 
