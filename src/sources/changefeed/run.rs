@@ -9,7 +9,7 @@ use super::positions::Standing;
 use super::quarantine::Quarantine;
 use super::spill::{self, StoreSpill};
 use super::upserts::Upserts;
-use super::{Changefeed, Consistency, Copies, messages, statements};
+use super::{Changefeed, Consistency, Copies, statements};
 use crate::row::{ObjectId, Position};
 use crate::sources::back_off::BackOff;
 use crate::sources::collect::marked::Marked;
