@@ -205,7 +205,12 @@ fn filters(plan: Plan) -> Result<Plan, PlanError> {
     let schema = plan.schema;
     let op = match plan.op {
         op @ (Op::Get { .. } | Op::Constant { .. } | Op::Temporal { .. }) => op,
-        Op::Filter { input, predicates } => return staged(filters(*input)?, predicates),
+        Op::Filter { input, predicates } => {
+            let mut plan = staged(filters(*input)?, predicates)?;
+            // The columns of a view have its own names, also where a condition is on top.
+            plan.schema.columns = schema.columns;
+            return Ok(plan);
+        }
         Op::Project { input, exprs } => {
             if let Some(expr) = exprs.iter().find(|expr| reads_clock(expr)) {
                 return Err(refused(&expr.text, "this place of a view"));

@@ -132,13 +132,10 @@ fn clauses(cursor: &mut Cursor, create: &mut CreateSource) -> Result<(), PlanErr
             (clause, None) => unreachable!("{clause} is offered to changefeeds only"),
         }
     }
-    if create.feed.is_none() {
-        for later in ["FORMAT", "SNAPSHOT", "CONSISTENCY", "ON", "RETAIN"] {
-            if cursor.next_is(later) {
-                let hint = "name what is read: FROM CONNECTION kafka (TOPIC 'name') FORMAT 'canal-json' …";
-                return Err(cursor.refuse(format!("{later} belongs to a changefeed, and no topic is named"), hint));
-            }
-        }
+    let of_feeds = ["FORMAT", "SNAPSHOT", "CONSISTENCY", "ON", "RETAIN", "CLAIM"];
+    if let Some(later) = of_feeds.into_iter().find(|word| create.feed.is_none() && cursor.next_is(word)) {
+        let hint = "name what is read: FROM CONNECTION kafka (TOPIC 'name') FORMAT 'canal-json' …";
+        return Err(cursor.refuse(format!("{later} belongs to a changefeed, and no topic is named"), hint));
     }
     cursor.expect_end(&left)
 }

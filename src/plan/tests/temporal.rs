@@ -153,3 +153,17 @@ fn intervals_move_dates_as_in_mysql() {
         assert_eq!(value(sql), expected, "{sql}");
     }
 }
+
+#[test]
+fn a_view_keeps_its_names_under_a_condition() {
+    for sql in [
+        "SELECT o.userId AS who, COUNT(*) AS n FROM orders o GROUP BY o.userId HAVING COUNT(*) > 2",
+        "SELECT o.userId AS who, MAX(o.createdAt) AS n FROM orders o GROUP BY o.userId \
+         HAVING MAX(o.createdAt) > NOW() - INTERVAL 1 DAY",
+        "SELECT who, n FROM (SELECT o.userId AS who, o.createdAt AS n FROM orders o) AS t WHERE n > NOW()",
+    ] {
+        let plan = plan(sql, Use::View).unwrap_or_else(|e| panic!("{sql}: {e:?}")).plan;
+        let names: Vec<&str> = plan.schema.columns.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(names, ["who", "n"], "{sql}");
+    }
+}
